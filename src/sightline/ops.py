@@ -1,0 +1,202 @@
+"""The two operators PyTorch sees: schemas, shapes without data, gradients and batching. No kernel is imported here.
+
+    sightline::reduce           the log-sum-exp, and any reductions of P or of a gradient field
+    sightline::reduce_backward  their gradients
+
+Reductions cross the boundary encoded (see `reductions._law.encode`), so a new reduction needs no new operator. The autograd
+functions are what `torch.func` can transform; the operators carry the same gradients for whoever calls them directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .backends import COMPOSITE, ORDER, choose
+from .errors import Unsupported
+from .reductions._law import decode, encode
+from .request import Field, Gradients, Needs, Request
+from .scores import Scores
+
+#: The first five can have gradients.
+_TENSORS = "q k relative additive sinks lo hi allowed v grad_out".split()
+_STATICS = "float scale, float? softcap, str kinds, SymInt[] ints, float[] floats, str part, str backend"
+_REDUCE = f"Tensor q, Tensor k, {', '.join(f'Tensor? {name}' for name in _TENSORS[2:])}, {_STATICS}, Tensor[] operands"
+
+torch.library.define("sightline::reduce", f"({_REDUCE}) -> Tensor[]")
+torch.library.define("sightline::reduce_backward", f"({_REDUCE}, bool[] needs, Tensor lse, Tensor?[] grads) -> Tensor[]")
+
+
+def evaluate(request: Request, backend: str) -> list[Tensor]:
+    """Every result of the request in order, differentiable where the reduction is. Raises Unsupported, SpecError."""
+    name = choose(backend, request)
+    if name in COMPOSITE:
+        return COMPOSITE[name].forward(request)[1:]
+    return list(_Reduce.apply(*_flatten(request, name)))[1:]  # type: ignore[no-untyped-call]
+
+
+def _flatten(request: Request, backend: str) -> list[Any]:
+    """A request as the arguments of `_Reduce`: tensors, statics, then each operand."""
+    s, field, encoded = request.scores, request.field, encode(request.reductions)
+    tensors = [request.q, request.k, s.relative, s.additive, s.sinks, s.lo, s.hi, s.allowed]
+    tensors += [None, None] if field is None else [field.v, field.grad_out]
+    statics = [s.scale, s.softcap, encoded.kinds, encoded.ints, encoded.floats, "" if field is None else field.part]
+    return [*tensors, *statics, backend, *encoded.operands]
+
+
+def _request(args: Sequence[Any]) -> tuple[Request, str]:
+    """The request that the operators' arguments stand for, and the backend's name."""
+    q, k, relative, additive, sinks, lo, hi, allowed, v, grad_out = args[:10]
+    scale, softcap, kinds, ints, floats, part, backend, operands = args[10:18]
+    scores = Scores(scale, softcap, lo, hi, allowed, relative, additive, sinks)
+    field = None if v is None else Field(v, grad_out, part)
+    return Request(q, k, scores, tuple(decode(kinds, ints, floats, operands)), field), backend
+
+
+# -- what the operators compute, and the shapes of it ---------------------------------------------------------------------
+
+
+@torch.library.impl("sightline::reduce", "CompositeExplicitAutograd")
+def _reduce(*args: Any) -> list[Tensor]:
+    request, backend = _request(args)
+    return ORDER[backend].forward(request)
+
+
+@torch.library.register_fake("sightline::reduce")
+def _reduce_fake(*args: Any) -> list[Tensor]:
+    request, _ = _request(args)
+    return [request.q.new_empty(shape, dtype=dtype) for shape, dtype in request.like()]
+
+
+@torch.library.impl("sightline::reduce_backward", "CompositeExplicitAutograd")
+def _reduce_backward(*args: Any) -> list[Tensor]:
+    request, backend = _request(args)
+    flags, lse, grads = args[18:]
+    needs = Needs(*flags)
+    return ORDER[backend].backward(request, lse, grads, needs).wanted(request, needs)
+
+
+@torch.library.register_fake("sightline::reduce_backward")
+def _reduce_backward_fake(*args: Any) -> list[Tensor]:
+    request, _ = _request(args)
+    needs = Needs(*args[18])
+    return Gradients.zeros(request, needs).wanted(request, needs)
+
+
+# -- gradients ------------------------------------------------------------------------------------------------------------
+
+
+class _Reduce(torch.autograd.Function):
+    """`reduce` with its gradient; arguments flat: ten tensors, seven statics, operands."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        return tuple(torch.ops.sightline.reduce(*args[:17], list(args[17:])))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+        _save(ctx, inputs[:10], inputs[10:17], inputs[17:], output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        leading, operands = _gradients(ctx, ctx.needs_input_grad[:5], ctx.needs_input_grad[17:], grads)
+        return (*leading, *[None] * 12, *operands)
+
+
+class _ReduceBackward(torch.autograd.Function):
+    """`reduce_backward`, which has no gradient of its own: ten tensors, seven statics, needs, count of operands, lse, rest."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(*args: Any) -> tuple[Tensor, ...]:
+        (needs, count, lse), rest = args[17:20], args[20:]
+        made = torch.ops.sightline.reduce_backward(*args[:17], list(rest[:count]), needs, lse, list(rest[count:]))
+        return tuple(made)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Sequence[Any], output: Sequence[Tensor]) -> None:
+        """Nothing to save."""
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        return _no_second_order(ctx, *grads)
+
+
+def _save(ctx: Any, tensors: Sequence[Any], statics: Sequence[Any], operands: Sequence[Tensor], output: Any) -> None:
+    ctx.absent = [t is None for t in tensors]
+    ctx.statics = list(statics)
+    ctx.save_for_backward(*[t for t in tensors if t is not None], *operands, output[0])
+    ctx.set_materialize_grads(False)
+    # Selections are exact copies of no input: a gradient through them would be silently wrong, so there is none.
+    request, _ = _request((*tensors, *statics, list(operands)))
+    at, fixed = 1, []
+    for r in request.reductions:
+        made = output[at : at + len(r.like(request.dims, request.dtype))]
+        at += len(made)
+        fixed += [t for t in made if not r.differentiable or not t.is_floating_point()]
+    ctx.mark_non_differentiable(output[0], *fixed)
+
+
+def _gradients(
+    ctx: Any, wanted: Sequence[bool], operands_wanted: Sequence[bool], grads: Sequence[Tensor | None]
+) -> tuple[list[Tensor | None], list[Tensor | None]]:
+    """The gradients of the first five tensors, and of each operand."""
+    *saved, lse = ctx.saved_tensors
+    some = iter(saved)
+    tensors = [None if absent else next(some) for absent in ctx.absent]
+    operands = list(some)
+    needs = [want and t is not None for want, t in zip(wanted, tensors[:5], strict=True)] + [any(operands_wanted)]
+    if not any(needs) or all(g is None for g in grads[1:]):
+        return [None] * 5, [None] * len(operands)
+    args = (*tensors, *ctx.statics, needs, len(operands), lse, *operands, *grads[1:])
+    made = iter(_ReduceBackward.apply(*args))  # type: ignore[no-untyped-call]
+    leading = [next(made) if need else None for need in needs[:5]]
+    return leading, [next(made) if needs[5] and t.is_floating_point() else None for t in operands]
+
+
+def _no_second_order(ctx: Any, *grads: Any) -> Any:
+    raise Unsupported(
+        "a gradient of a gradient of attention was asked for; only the definition has one. Use backend='dense'.",
+        {"reduce_backward": ["it is not differentiable"]},
+    )
+
+
+def _reduce_setup(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None:
+    _save(ctx, inputs[:10], inputs[10:17], inputs[17], output)
+
+
+def _reduce_gradient(ctx: Any, grads: list[Tensor | None]) -> Any:
+    wanted = ctx.needs_input_grad
+    leading, operands = _gradients(ctx, wanted[:5], wanted[17] if isinstance(wanted[17], list | tuple) else [wanted[17]], grads)
+    return (*leading, *[None] * 12, operands)
+
+
+torch.library.register_autograd("sightline::reduce", _reduce_gradient, setup_context=_reduce_setup)
+torch.library.register_autograd("sightline::reduce_backward", _no_second_order)
+
+
+# -- batching: one call per entry, as PyTorch's own attention is batched on CPU ------------------------------------------------
+
+
+def _batched(operator: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Tensor], list[int]]]:
+    def pick(value: Any, dim: Any, at: int) -> Any:
+        if isinstance(value, list | tuple) and isinstance(dim, list | tuple):
+            return [pick(v, d, at) for v, d in zip(value, dim, strict=True)]
+        return value if dim is None else value.select(dim, at)
+
+    def rule(info: Any, in_dims: Sequence[Any], *args: Any) -> tuple[list[Tensor], list[int]]:
+        each = [operator(*(pick(a, d, at) for a, d in zip(args, in_dims, strict=True))) for at in range(info.batch_size)]
+        stacked = [torch.stack(parts) for parts in zip(*each, strict=True)]
+        return stacked, [0] * len(stacked)
+
+    return rule
+
+
+torch.library.register_vmap("sightline::reduce", _batched(torch.ops.sightline.reduce))
+torch.library.register_vmap("sightline::reduce_backward", _batched(torch.ops.sightline.reduce_backward))

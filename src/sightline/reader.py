@@ -1,0 +1,128 @@
+"""A causal language model and what it has read so far.
+
+    reader = Reader(model)
+    reader.read(tokens[:-1])                          # prefill, in chunks
+    answer = reader.generate(tokens[-1], 64, stop)    # greedy
+
+Everything a task does with a model goes through here: its key-value cache is read into, cropped and read into again, so
+that text which two prompts begin with is read once. Attention is computed by Sightline throughout.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import ModelError
+from .integrations.transformers import attached
+
+__all__ = ["Reader"]
+
+_CHUNK = 256
+"""Tokens read at once: enough to keep the matrix products busy, few enough for a progress bar that moves."""
+
+
+class Reader:
+    """A model with its key-value cache, one sequence.
+
+    The cache keeps every position, also in layers with a sliding window (their mask still hides what they may not see),
+    because a window that has moved on could not be cropped back. It costs layers · hk · (d + dv) numbers per token.
+
+    Raises ModelError for a model whose state is not a key-value cache, which cannot go back to an earlier position.
+    """
+
+    def __init__(self, model: Any) -> None:
+        from transformers import DynamicCache
+
+        if getattr(model, "_is_stateful", False) or getattr(model.config, "is_encoder_decoder", False):
+            raise ModelError(
+                f"{type(model).__name__} was asked to answer; it is not a decoder that keeps keys and values only, so "
+                "it cannot go back to an earlier position. Use a decoder-only attention model, such as Llama or Qwen."
+            )
+        self.model = model
+        self._cache: Any = DynamicCache()
+        self._can_keep_few = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    @property
+    def length(self) -> int:
+        """Tokens read."""
+        return int(self._cache.get_seq_length())
+
+    def rewind(self, length: int) -> None:
+        """Forget all but the first `length` tokens."""
+        if length < self.length:
+            self._cache.crop(length - self.length)
+
+    def read(self, tokens: Sequence[int], progress: Callable[[int], None] | None = None) -> None:
+        """Read tokens after those read already; `progress` hears how many of these are done."""
+        for start in range(0, len(tokens), _CHUNK):
+            chunk = tokens[start : start + _CHUNK]
+            self._logits(chunk, 1)
+            if progress is not None:
+                progress(start + len(chunk))
+
+    def generate(
+        self,
+        last: int,
+        limit: int,
+        stop: Collection[int],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[int]:
+        """The likeliest next token, again and again: at most `limit` tokens, ended by one of `stop`, which is left out.
+
+        `last` is the last token of the prompt, not read yet: its row predicts the first token of the answer.
+        """
+        answer: list[int] = []
+        token = last
+        while len(answer) < limit:
+            token = int(self._logits([token], 1)[-1].argmax())
+            if token in stop:
+                break
+            answer.append(token)
+            if progress is not None:
+                progress(len(answer))
+        return answer
+
+    def log_prob(self, last: int, answer: Sequence[int]) -> float:
+        """log p(answer | read tokens, last), in nats. What is read for it is forgotten again."""
+        length = self.length
+        logits = self._logits([last, *answer[:-1]], len(answer))
+        self.rewind(length)
+        return float(_log_prob(logits, answer))
+
+    def differentiable_log_prob(self, last: int, answer: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """log p(answer | read tokens, last) with its graph, and the leaf it hangs from: the rows' embeddings [1,T,c].
+
+        Only the T rows that predict the answer are in the graph; the cache is a constant. Nothing stays read.
+        """
+        layers = self._cache.layers
+        kept = [(layer.keys, layer.values) for layer in layers]
+        rows = torch.tensor([[last, *answer[:-1]]], device=self.model.device)
+        with torch.enable_grad():
+            leaf = self.model.get_input_embeddings()(rows).detach().requires_grad_(True)
+            with attached(self.model):
+                output = self.model(inputs_embeds=leaf, past_key_values=self._cache, use_cache=True)
+            total = _log_prob(output.logits[0], answer)
+        # The cache grew by concatenation into new tensors, which hold the graph; the old ones are untouched.
+        for layer, (keys, values) in zip(layers, kept, strict=True):
+            layer.keys, layer.values = keys, values
+        return total, leaf
+
+    @torch.no_grad()
+    def _logits(self, tokens: Sequence[int], rows: int) -> Tensor:
+        """Read tokens; the logits [rows, vocabulary] of the last `rows` of them."""
+        ids = torch.tensor([list(tokens)], device=self.model.device)
+        few = {"logits_to_keep": rows} if self._can_keep_few else {}
+        with attached(self.model):
+            output = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, **few)
+        return output.logits[0, -rows:]
+
+
+def _log_prob(logits: Tensor, answer: Sequence[int]) -> Tensor:
+    """Σ_t log softmax(logits_t)[answer_t], in float32; logits [T, vocabulary]."""
+    target = torch.tensor(list(answer), device=logits.device)
+    return torch.log_softmax(logits.float(), dim=-1).gather(1, target[:, None]).sum()

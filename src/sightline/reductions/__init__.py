@@ -1,0 +1,13 @@
+"""Reductions: everything one may do with an attention matrix that is never stored."""
+
+from ._law import Additive, Phase, Reduction, RowFold, RowWise, Settled, Sweep, Tile
+from .blocks import BlockMass, BlockMax
+from .columns import ColumnMax, ColumnMoment, Received
+from .rows import Entropy, LogSumExp, RowMoment, SegmentMass
+from .selection import Entries, Peak, Peaks, Rows, TopK
+
+__all__ = [
+    "Additive", "BlockMass", "BlockMax", "ColumnMax", "ColumnMoment", "Entries", "Entropy", "LogSumExp", "Peak", "Peaks",
+    "Phase", "Received", "Reduction", "RowFold", "RowMoment", "RowWise", "Rows", "SegmentMass", "Settled", "Sweep", "Tile",
+    "TopK",
+]  # fmt: skip

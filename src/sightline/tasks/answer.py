@@ -1,0 +1,175 @@
+"""A question about a document, answered, with the sentences that the answer came from.
+
+    result = answer(document, "Who kept the lighthouse?")
+    result.text
+    result.citations[0].text, result.citations[0].drop
+
+The model writes its answer greedily. Each citation is a sentence of the document with its share of the relevance and
+the measured drop of the answer's log-probability when it is taken out, see `sightline.evidence`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import models
+from ..errors import InputError, SpecError
+from ..evidence import Evidence, find_evidence
+from ..models import Progress
+from ..reader import Reader
+from ..sentences import sentences
+from ._meter import Meter
+from ._prompt import Prompt, stop_tokens
+from .documents import check_document, check_question
+
+__all__ = ["Answer", "Citation", "answer"]
+
+
+@dataclass(frozen=True)
+class Citation:
+    """A sentence that the answer rests on: document[start:end] == text, which begins on line `line` (from 1).
+
+    `relevance` is its share of the relevance of the whole document, 0 … 1. `drop` is measured: by how many nats the
+    answer's log-probability falls when the sentence is taken out of the document.
+    """
+
+    text: str
+    start: int
+    end: int
+    line: int
+    relevance: float
+    drop: float
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model answered, and from where: citations in the order of their measured drop, largest first.
+
+    `seconds` is the time taken, loading included; `peak_bytes` the most memory the process held meanwhile.
+    """
+
+    text: str
+    citations: tuple[Citation, ...]
+    model: str
+    seconds: float
+    peak_bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data for JSON, with the answer's text under "answer"."""
+        return {
+            "answer": self.text,
+            "citations": [dict(vars(citation)) for citation in self.citations],
+            "model": self.model,
+            "seconds": self.seconds,
+            "peak_bytes": self.peak_bytes,
+        }
+
+
+def answer(
+    document: str,
+    question: str,
+    *,
+    model: str | tuple[Any, Any] = models.DEFAULT,
+    max_new_tokens: int = 64,
+    citations: int = 3,
+    progress: Progress | None = None,
+) -> Answer:
+    """Answer a question from a document and measure which sentences the answer came from.
+
+    `model` is a name as in `sightline.models.resolve`, or a loaded pair (model, tokenizer). The answer has at most
+    `max_new_tokens` tokens; up to `citations` sentences are measured. `progress` is told of the phases "converting",
+    "loading", "reading", "answering", "evidence" and "measuring", each of them counted in tokens where it can be.
+
+    Time: reading the document once, a small part of that for the relevance, and for each citation reading again what
+    follows the sentence. Memory: O(document), no attention matrix is stored.
+
+    Raises InputError for an empty document or question and for a document longer than the model's context; SpecError
+    for options that make no sense; ModelError and Unsupported for a model that cannot be used.
+    """
+    check_document(document)
+    check_question(question)
+    if max_new_tokens < 1:
+        raise SpecError(f"max_new_tokens is {max_new_tokens}; an answer needs room for one token. Pass 1 or more.")
+    if citations < 0:
+        raise SpecError(f"citations is {citations}; it counts sentences. Pass 0 or more.")
+    tell = progress or _nothing
+    with Meter() as meter:
+        if isinstance(model, str):
+            name, (network, tokenizer) = model, models.load(model, progress=progress)
+        else:
+            network, tokenizer = model
+            name = str(getattr(network, "name_or_path", "") or type(network).__name__)
+        with models.quiet():
+            prompt = Prompt(document, question.strip(), tokenizer)
+            _check_length(network, name, len(prompt.tokens), max_new_tokens)
+            text, found = _answer(network, tokenizer, prompt, max_new_tokens, citations, tell)
+    return Answer(text, _cited(document, found), name, meter.seconds, meter.peak_bytes)
+
+
+def _answer(
+    network: Any, tokenizer: Any, prompt: Prompt, max_new_tokens: int, citations: int, tell: Progress
+) -> tuple[str, list[Evidence]]:
+    """Read, answer, look for evidence, measure it."""
+    *most, last = prompt.tokens
+    reader = Reader(network)
+    tell("reading", 0, len(most))
+    reader.read(most, lambda done: tell("reading", done, len(most)))
+    tell("answering", 0, max_new_tokens)
+    tokens = reader.generate(
+        last,
+        max_new_tokens,
+        stop_tokens(network, tokenizer),
+        lambda done: tell("answering", done, max_new_tokens),
+    )
+    text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
+    if not text or not citations:
+        return text, []  # a model that says nothing leaves nothing to find evidence for
+    tell("evidence", 0, None)
+    found = find_evidence(
+        reader,
+        prompt.tokens,
+        prompt.places,
+        sentences(prompt.document),
+        tokens,
+        prompt.without,
+        top=citations,
+        progress=lambda done, total: tell("measuring", done, total),
+    )
+    return text, found
+
+
+def _check_length(network: Any, name: str, tokens: int, room: int) -> None:
+    """Raise InputError where the prompt and the room for its answer do not fit in the model's context."""
+    limit = getattr(network.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    if limit is not None and tokens + room > limit:
+        raise InputError(
+            f"an answer from this document was asked for; with the question it has {tokens:,} tokens and the answer may "
+            f"take {room:,} more, and the context of {name} is {limit:,} tokens. Give a shorter document, or a model "
+            "with a longer context."
+        )
+
+
+def _cited(document: str, found: Sequence[Evidence]) -> tuple[Citation, ...]:
+    return tuple(
+        Citation(
+            text=document[evidence.span.start : evidence.span.end],
+            start=evidence.span.start,
+            end=evidence.span.end,
+            line=_line(document, evidence.span.start),
+            relevance=evidence.relevance,
+            drop=evidence.drop,
+        )
+        for evidence in found
+    )
+
+
+def _line(text: str, at: int) -> int:
+    """The line, from 1, of a character; lines end with a line feed, a carriage return, or both."""
+    before = text[:at].replace("\r\n", "\n")
+    return before.count("\n") + before.count("\r") + 1
+
+
+def _nothing(phase: str, done: int, total: int | None) -> None:
+    """Progress that nobody listens to."""
