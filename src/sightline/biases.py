@@ -27,9 +27,11 @@ class Added:
     relative: Tensor | None = None
     additive: Tensor | None = None
 
-    def __add__(self, other: Added) -> Added:
+    def plus(self, other: Added, dtype: torch.dtype) -> Added:
+        """Both together, added up in the dtype of the logits."""
+
         def total(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-            return a if b is None else b if a is None else a + b
+            return a if b is None else b if a is None else a.to(dtype) + b.to(dtype)
 
         return Added(total(self.relative, other.relative), total(self.additive, other.additive))
 
@@ -68,10 +70,12 @@ class Sum(Bias):
     right: Bias
 
     def dense(self, dims: Dims, device: torch.device | str = "cpu") -> Tensor:
-        return self.left.dense(dims, device) + self.right.dense(dims, device)
+        left, right = self.left.dense(dims, device), self.right.dense(dims, device)
+        dtype = torch.promote_types(torch.promote_types(left.dtype, right.dtype), torch.float32)
+        return left.to(dtype) + right.to(dtype)
 
     def lowered(self, dims: Dims, device: torch.device, dtype: torch.dtype) -> Added:
-        return self.left.lowered(dims, device, dtype) + self.right.lowered(dims, device, dtype)
+        return self.left.lowered(dims, device, dtype).plus(self.right.lowered(dims, device, dtype), dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,12 +76,12 @@ def find_evidence(
     order = sorted(best, key=lambda i: -spans[i].start)
     drops: dict[int, float] = {}
     todo = [len(shortened[i]) - _common(prompt, shortened[i]) for i in order]
+    tell = progress or _nothing
     for at, i in enumerate(order):
-        done = sum(todo[:at])
-        if progress is not None:
-            progress(done, sum(todo))
-        told = None if progress is None else _shifted(progress, done, sum(todo))
-        drops[i] = measured_drop(reader, prompt, shortened[i], answer, baseline, told)
+        done, total = sum(todo[:at]), sum(todo)
+        tell(done, total)
+        drops[i] = measured_drop(reader, prompt, shortened[i], answer, baseline, _shifted(tell, done, total))
+        tell(done + todo[at], total)
     found = [Evidence(spans[i], scores[i] / whole if whole > 0 else 0.0, drops[i]) for i in best]
     return sorted(found, key=lambda e: -e.drop)
 
@@ -150,9 +150,7 @@ class _Gatherer:
     def received(self, call: Call, observed: Observed) -> None:
         def add(gradient: Tensor) -> None:
             with torch.no_grad():
-                field = relevance(
-                    call.matrix, call.value.detach(), gradient, {"received": Received()}, part="positive"
-                )
+                field = relevance(call.matrix, call.value.detach(), gradient, {"received": Received()}, part="positive")
             columns = field["received"].sum((0, 1), dtype=torch.float64).cpu()
             held = self.total[call.key_start : call.key_start + len(columns)]
             held += columns[: len(held)]
@@ -167,3 +165,7 @@ def _common(a: Tokens, b: Tokens) -> int:
 
 def _shifted(progress: Callable[[int, int], None], done: int, total: int) -> Callable[[int], None]:
     return lambda more: progress(done + more, total)
+
+
+def _nothing(done: int, total: int) -> None:
+    """Progress that nobody listens to."""

@@ -121,19 +121,27 @@ class AttentionMatrix:
         batch, heads, rows, keys = self._indices(index)
         i = range(self.dims.n)[rows] if isinstance(rows, slice) else range(self.dims.n)[rows : rows + 1 or None]
         if len(i) == 0:
-            return self.q.new_empty(self.shape, device="meta")[batch, heads, rows, keys].new_empty(0, device=self.q.device)
+            return self.q.new_empty(self.shape, device="meta")[batch, heads, rows, keys].new_empty(
+                0, device=self.q.device
+            )
         first, last = min(i[0], i[-1]), max(i[0], i[-1])
         few = self._rows(first, last + 1)
         chosen = few._one(Rows(torch.tensor([row - first for row in i])))
         if not isinstance(rows, slice):
             chosen = chosen[:, :, 0]
-        return chosen[batch, heads, ..., keys] if isinstance(batch, slice) and isinstance(heads, slice) else _pick(chosen, batch, heads, keys)
+        return (
+            chosen[batch, heads, ..., keys]
+            if isinstance(batch, slice) and isinstance(heads, slice)
+            else _pick(chosen, batch, heads, keys)
+        )
 
     def _indices(self, index: Any) -> list[Any]:
         """One index per dimension, `...` filled in. Raises SpecError, IndexError."""
         given = list(index) if isinstance(index, tuple) else [index]
         if given.count(Ellipsis) > 1 or len([x for x in given if x is not Ellipsis]) > 4:
-            raise SpecError(f"P[...] takes up to four indices, one per dimension of {tuple(self.shape)}; it got {len(given)}.")
+            raise SpecError(
+                f"P[...] takes up to four indices, one per dimension of {tuple(self.shape)}; it got {len(given)}."
+            )
         at = given.index(Ellipsis) if Ellipsis in given else len(given)
         rest = [x for x in given if x is not Ellipsis]
         full = rest[:at] + [slice(None)] * (4 - len(rest)) + rest[at:]

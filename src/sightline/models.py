@@ -94,9 +94,7 @@ def resolve(name: str, *, progress: Progress | None = None) -> str:
             )
         return str(path)
     if path.exists():
-        raise ModelError(
-            f"the model {name!r} was asked for; that is a file. Name a folder written by save_pretrained."
-        )
+        raise ModelError(f"the model {name!r} was asked for; that is a file. Name a folder written by save_pretrained.")
     if _looks_like_hub_id(name):
         return name
     raise ModelError(

@@ -27,7 +27,9 @@ _STATICS = "float scale, float? softcap, str kinds, SymInt[] ints, float[] float
 _REDUCE = f"Tensor q, Tensor k, {', '.join(f'Tensor? {name}' for name in _TENSORS[2:])}, {_STATICS}, Tensor[] operands"
 
 torch.library.define("sightline::reduce", f"({_REDUCE}) -> Tensor[]")
-torch.library.define("sightline::reduce_backward", f"({_REDUCE}, bool[] needs, Tensor lse, Tensor?[] grads) -> Tensor[]")
+torch.library.define(
+    "sightline::reduce_backward", f"({_REDUCE}, bool[] needs, Tensor lse, Tensor?[] grads) -> Tensor[]"
+)
 
 
 def evaluate(request: Request, backend: str) -> list[Tensor]:
@@ -35,7 +37,10 @@ def evaluate(request: Request, backend: str) -> list[Tensor]:
     name = choose(backend, request)
     if name in COMPOSITE:
         return COMPOSITE[name].forward(request)[1:]
-    return list(_Reduce.apply(*_flatten(request, name)))[1:]  # type: ignore[no-untyped-call]
+    args = _flatten(request, name)
+    if torch.compiler.is_compiling():  # the compiler takes the operator, with its gradient, as it is
+        return torch.ops.sightline.reduce(*args[:17], args[17:])[1:]
+    return list(_Reduce.apply(*args))[1:]  # type: ignore[no-untyped-call]
 
 
 def _flatten(request: Request, backend: str) -> list[Any]:
@@ -154,8 +159,11 @@ def _gradients(
     needs = [want and t is not None for want, t in zip(wanted, tensors[:5], strict=True)] + [any(operands_wanted)]
     if not any(needs) or all(g is None for g in grads[1:]):
         return [None] * 5, [None] * len(operands)
-    args = (*tensors, *ctx.statics, needs, len(operands), lse, *operands, *grads[1:])
-    made = iter(_ReduceBackward.apply(*args))  # type: ignore[no-untyped-call]
+    if torch.compiler.is_compiling():
+        made = iter(torch.ops.sightline.reduce_backward(*tensors, *ctx.statics, operands, needs, lse, list(grads[1:])))
+    else:
+        args = (*tensors, *ctx.statics, needs, len(operands), lse, *operands, *grads[1:])
+        made = iter(_ReduceBackward.apply(*args))  # type: ignore[no-untyped-call]
     leading = [next(made) if need else None for need in needs[:5]]
     return leading, [next(made) if needs[5] and t.is_floating_point() else None for t in operands]
 
@@ -173,8 +181,12 @@ def _reduce_setup(ctx: Any, inputs: Sequence[Any], output: list[Tensor]) -> None
 
 def _reduce_gradient(ctx: Any, grads: list[Tensor | None]) -> Any:
     wanted = ctx.needs_input_grad
-    leading, operands = _gradients(ctx, wanted[:5], wanted[17] if isinstance(wanted[17], list | tuple) else [wanted[17]], grads)
-    return (*leading, *[None] * 12, operands)
+    each = wanted[17] if isinstance(wanted[17], list | tuple) else [wanted[17]]
+    leading, operands = _gradients(ctx, wanted[:5], each, grads)
+    rest: list[Any] = [None] * 12
+    # The gradient of an empty list is an empty list, that of a list of numbers is None.
+    rest[8], rest[9] = (None if numbers else [] for numbers in (ctx.statics[3], ctx.statics[4]))
+    return (*leading, *rest, operands)
 
 
 torch.library.register_autograd("sightline::reduce", _reduce_gradient, setup_context=_reduce_setup)
@@ -191,7 +203,9 @@ def _batched(operator: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[
         return value if dim is None else value.select(dim, at)
 
     def rule(info: Any, in_dims: Sequence[Any], *args: Any) -> tuple[list[Tensor], list[int]]:
-        each = [operator(*(pick(a, d, at) for a, d in zip(args, in_dims, strict=True))) for at in range(info.batch_size)]
+        each = [
+            operator(*(pick(a, d, at) for a, d in zip(args, in_dims, strict=True))) for at in range(info.batch_size)
+        ]
         stacked = [torch.stack(parts) for parts in zip(*each, strict=True)]
         return stacked, [0] * len(stacked)
 

@@ -123,6 +123,7 @@ class Reader:
 
 
 def _log_prob(logits: Tensor, answer: Sequence[int]) -> Tensor:
-    """Σ_t log softmax(logits_t)[answer_t], in float32; logits [T, vocabulary]."""
+    """Σ_t log softmax(logits_t)[answer_t], in float32 or better; logits [T, vocabulary]."""
     target = torch.tensor(list(answer), device=logits.device)
-    return torch.log_softmax(logits.float(), dim=-1).gather(1, target[:, None]).sum()
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.log_softmax(logits, dim=-1).gather(1, target[:, None]).sum()

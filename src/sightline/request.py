@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from ._dims import Dims
 from .reductions._law import Like, Reduction, RowFold, Sweep
 from .scores import Scores, accumulator
+
+_Result = TypeVar("_Result", Tensor, Tensor | None)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Request:
 
     @property
     def dims(self) -> Dims:
-        return Dims(self.q.shape[0], self.q.shape[1], self.k.shape[1], self.q.shape[2], self.k.shape[2], self.q.shape[3])
+        return Dims(
+            self.q.shape[0], self.q.shape[1], self.k.shape[1], self.q.shape[2], self.k.shape[2], self.q.shape[3]
+        )
 
     @property
     def dtype(self) -> torch.dtype:
@@ -81,9 +86,9 @@ class Request:
         )
 
 
-def split(results: Sequence[Tensor], reductions: Sequence[Reduction], dims: Dims) -> list[Sequence[Tensor]]:
+def split(results: Sequence[_Result], reductions: Sequence[Reduction], dims: Dims) -> list[Sequence[_Result]]:
     """Cut a flat list of results (without the log-sum-exp) into one part per reduction."""
-    parts: list[Sequence[Tensor]] = []
+    parts: list[Sequence[_Result]] = []
     at = 0
     for r in reductions:
         count = len(r.like(dims, torch.float32))
@@ -137,7 +142,9 @@ class Gradients:
             zero(s.relative, needs.relative),
             zero(s.additive, needs.additive),
             zero(s.sinks, needs.sinks),
-            tuple(r.map(lambda t: torch.zeros(t.shape, dtype=request.dtype, device=t.device)) for r in request.reductions),
+            tuple(
+                r.map(lambda t: torch.zeros(t.shape, dtype=request.dtype, device=t.device)) for r in request.reductions
+            ),
         )
 
     def heads(self, batch: slice, keys: slice, queries: slice, h: int) -> Gradients:

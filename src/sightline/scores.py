@@ -50,7 +50,9 @@ class Scores:
         if mask is not None and not isinstance(mask, Mask):
             raise SpecError(f"mask must be one of sightline's masks, such as Causal(); it is {type(mask).__name__}.")
         if bias is not None and not isinstance(bias, Bias):
-            raise SpecError(f"bias must be one of sightline's biases, such as Alibi(slopes); it is {type(bias).__name__}.")
+            raise SpecError(
+                f"bias must be one of sightline's biases, such as Alibi(slopes); it is {type(bias).__name__}."
+            )
         if scale is None:
             scale = 1 / math.sqrt(dims.d)
         elif not math.isfinite(scale):
@@ -66,9 +68,7 @@ class Scores:
                 raise ShapeError(f"sinks must be on {q.device} with q; it is on {sinks.device}. Move it.")
         seen = Admitted() if mask is None else mask.admitted(dims, q.device)
         added = Added() if bias is None else bias.lowered(dims, q.device, accumulator(q.dtype))
-        return Scores(
-            float(scale), softcap, seen.lo, seen.hi, seen.allowed, added.relative, added.additive, sinks
-        )
+        return Scores(float(scale), softcap, seen.lo, seen.hi, seen.allowed, added.relative, added.additive, sinks)
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor:
         """The definition of the logits: [b, h, n, m], −inf where not admitted. Holds the whole matrix."""
@@ -101,6 +101,15 @@ class Scores:
         if sink is not None:
             mass = mass + (sink - top).exp()
         return e / torch.where(mass == 0, 1, mass)
+
+    def log_normaliser(self, s: Tensor) -> Tensor:
+        """The definition of the log-sum-exp: log(Σ_j e^(s_ij) + e^(sink)) [b, h, n], −inf for a row without keys."""
+        live = s.detach().amax(-1) > -math.inf
+        safe = torch.where(live[..., None], s, 0)
+        lse = safe.logsumexp(-1)
+        if self.sinks is not None:
+            lse = torch.logaddexp(lse, self.sinks.to(s.dtype)[:, None])
+        return torch.where(live, lse, -math.inf)
 
     def rows(self, dims: Dims, i0: int, i1: int) -> Scores:
         """The scores of queries i0:i1 alone; each keeps the key position it had in `dims`."""

@@ -34,18 +34,18 @@ VOCABULARY = 97
 WINDOW = 4
 
 # A spread-out initialisation: at the default one, attention is nearly uniform and every comparison would pass.
-COMMON: dict[str, Any] = dict(
-    vocab_size=VOCABULARY,
-    hidden_size=32,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    initializer_range=0.3,
-    bos_token_id=1,
-    eos_token_id=None,
-    pad_token_id=0,
-)
+COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.3,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+}
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,12 @@ _MIXED = ["sliding_attention", "full_attention"]
 FAMILIES: Mapping[str, Family] = {
     "llama": Family(_decoder(LlamaForCausalLM, LlamaConfig), _LAYER),
     "qwen2": Family(
-        _decoder(
-            Qwen2ForCausalLM, Qwen2Config, use_sliding_window=True, sliding_window=WINDOW, layer_types=_MIXED
-        ),
+        _decoder(Qwen2ForCausalLM, Qwen2Config, use_sliding_window=True, sliding_window=WINDOW, layer_types=_MIXED),
         _LAYER,
         (WINDOW, None),
     ),
     "qwen3": Family(_decoder(Qwen3ForCausalLM, Qwen3Config, head_dim=8), _LAYER),
-    "mistral": Family(
-        _decoder(MistralForCausalLM, MistralConfig, sliding_window=WINDOW), _LAYER, (WINDOW, WINDOW)
-    ),
+    "mistral": Family(_decoder(MistralForCausalLM, MistralConfig, sliding_window=WINDOW), _LAYER, (WINDOW, WINDOW)),
     "gemma2": Family(
         _decoder(
             Gemma2ForCausalLM,

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from integrations.families import batch, build
 from torch import Tensor, nn
 from transformers import T5Config, T5ForConditionalGeneration
 
+from integrations.families import batch, build
 from sightline.errors import ShapeError, Unsupported
 from sightline.integrations import record
 from sightline.integrations._lazy_mask import lazy_mask
@@ -52,7 +52,9 @@ def call(mask: Tensor | None = None, module: nn.Module | None = None, tensors: A
 # -- keyword arguments
 
 
-@pytest.mark.parametrize("name", ["indices", "block_indices", "cache", "cu_seq_lens_q", "seq_idx", "sinks", "brand_new"])
+@pytest.mark.parametrize(
+    "name", ["indices", "block_indices", "cache", "cu_seq_lens_q", "seq_idx", "sinks", "brand_new"]
+)
 def test_arguments_that_may_matter_are_refused(name: str) -> None:
     with pytest.raises(Unsupported, match=f"Attention passed '{name}'"):
         call(**{name: torch.zeros(1)})
@@ -72,7 +74,7 @@ def test_output_attentions_is_refused_with_the_alternative() -> None:
 
 
 def test_dropout_is_refused() -> None:
-    with pytest.raises(Unsupported, match="dropout 0.1"):
+    with pytest.raises(Unsupported, match=r"dropout 0\.1"):
         call(dropout=0.1)
     model = build("llama").train()
     with attached(model):
@@ -193,13 +195,16 @@ def test_t5() -> None:
     )  # fmt: skip
     model = T5ForConditionalGeneration(config).eval()
     (ids, real), (written, _) = batch(padding="right"), batch(6)
-    asked = dict(input_ids=ids, attention_mask=real, decoder_input_ids=written)
+    asked = {"input_ids": ids, "attention_mask": real, "decoder_input_ids": written}
     with torch.no_grad():
         eager = model(**asked, output_attentions=True)
         with record(model, {"rows": Rows(torch.arange(6))}) as rec:
             output = model(**asked)
     torch.testing.assert_close(output.logits, eager.logits, atol=1e-4, rtol=1e-4)
-    for kind, expected in (("0.SelfAttention", eager.decoder_attentions), ("1.EncDecAttention", eager.cross_attentions)):
+    for kind, expected in (
+        ("0.SelfAttention", eager.decoder_attentions),
+        ("1.EncDecAttention", eager.cross_attentions),
+    ):
         for layer in range(2):
             (call,) = rec[f"decoder.block.{layer}.layer.{kind}"]
             torch.testing.assert_close(call["rows"], expected[layer], atol=2e-5, rtol=1e-4)

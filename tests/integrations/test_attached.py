@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from integrations.families import COMMON, VOCABULARY, batch, build
 from torch import nn
 from transformers import (
     AttentionInterface,
@@ -24,6 +23,7 @@ from transformers import (
     TextIteratorStreamer,
 )
 
+from integrations.families import COMMON, VOCABULARY, batch, build
 from sightline.errors import SpecError, Unsupported
 from sightline.functional import Observed
 from sightline.integrations import record
@@ -65,7 +65,7 @@ def test_both_functions_are_registered_under_one_name() -> None:
 
 
 def test_without_its_mask_function_padding_would_be_lost(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The pitfall: Transformers passes no mask to an implementation whose name has no mask function, and says nothing."""
+    """The pitfall: an implementation whose name has no mask function gets no mask, and nobody says so."""
     model, (ids, real) = build("llama"), batch(padding="left")
     with torch.no_grad():
         eager = model(ids, attention_mask=real).logits
@@ -121,9 +121,13 @@ def test_restores_what_was_set(former: str) -> None:
 
 def test_restores_after_an_exception() -> None:
     model, (ids, _) = build("llama"), batch()
-    with pytest.raises(ZeroDivisionError), record(model, {"entropy": Entropy()}):
+
+    def fails() -> None:
         model(ids)
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), record(model, {"entropy": Entropy()}):
+        fails()
     assert implementation(model) == "eager"
     with pytest.raises(IndexError), record(model, {"entropy": Entropy()}):
         model(torch.tensor([[VOCABULARY + 1]]))
@@ -136,15 +140,15 @@ def test_restores_after_an_exception() -> None:
 
 def test_restores_each_submodel_its_own() -> None:
     text = {**COMMON, "model_type": "llama"}
-    vision = dict(
-        model_type="clip_vision_model",
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        image_size=8,
-        patch_size=4,
-    )
+    vision = {
+        "model_type": "clip_vision_model",
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "image_size": 8,
+        "patch_size": 4,
+    }
     model = LlavaForConditionalGeneration(LlavaConfig(text_config=text, vision_config=vision)).eval()
     model.set_attn_implementation({"": "sdpa", "text_config": "eager", "vision_config": "sdpa"})
     config = model.config
@@ -203,9 +207,9 @@ def test_a_model_is_not_kept_alive() -> None:
 
 def test_bloom_is_refused_before_it_runs() -> None:
     model = bloom()
-    with pytest.raises(Unsupported, match="BloomForCausalLM.*computes attention in its own code"):
-        with record(model, {"entropy": Entropy()}):
-            pytest.fail("the block must not begin")
+    refused = pytest.raises(Unsupported, match=r"BloomForCausalLM .*computes attention in its own code")
+    with refused, record(model, {"entropy": Entropy()}):
+        pytest.fail("the block must not begin")
     assert implementation(model) != NAME
 
 
@@ -217,17 +221,17 @@ def test_bloom_inside_another_model_is_refused() -> None:
 
 
 def test_what_is_no_transformers_model_is_refused() -> None:
-    with pytest.raises(Unsupported, match="Linear was asked .* not a Transformers model"):
-        with record(nn.Linear(2, 2), {"entropy": Entropy()}):
-            pytest.fail("the block must not begin")
+    refused = pytest.raises(Unsupported, match=r"Linear was asked .* not a Transformers model")
+    with refused, record(nn.Linear(2, 2), {"entropy": Entropy()}):
+        pytest.fail("the block must not begin")
 
 
 def test_choices_that_match_nothing_are_refused() -> None:
     model = build("llama")
     for layers in ([7], ["*.encoder.*"]):
-        with pytest.raises(SpecError, match="no module of the model matches"):
-            with record(model, {"entropy": Entropy()}, layers=layers):
-                pytest.fail("the block must not begin")
+        asked = record(model, {"entropy": Entropy()}, layers=layers)
+        with pytest.raises(SpecError, match="no module of the model matches"), asked:
+            pytest.fail("the block must not begin")
 
 
 # -- delivering
@@ -289,7 +293,13 @@ def test_a_worker_thread_is_recorded() -> None:
             return " ".join(map(str, tokens))
 
     streamer = TextIteratorStreamer(Plain(), skip_prompt=True)  # type: ignore[arg-type]
-    asked = dict(input_ids=ids[:1], attention_mask=real[:1], streamer=streamer, max_new_tokens=3, do_sample=False)
+    asked = {
+        "input_ids": ids[:1],
+        "attention_mask": real[:1],
+        "streamer": streamer,
+        "max_new_tokens": 3,
+        "do_sample": False,
+    }
     with record(model, {"entropy": Entropy()}) as rec:
         thread = threading.Thread(target=model.generate, kwargs=asked)
         thread.start()

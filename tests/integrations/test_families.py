@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from integrations.families import DECODERS, FAMILIES, admitted, batch, build, weights
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from integrations.families import DECODERS, FAMILIES, admitted, batch, build, weights
 from sightline._dims import Dims
 from sightline.integrations import record
 from sightline.reductions import (
@@ -124,7 +124,9 @@ def test_chunks_and_steps_with_a_cache(family: str, padding: str) -> None:
     eager, cache = [], None
     for start, stop in steps:
         eager.append(
-            run(model, ids[:, start:stop], real[:, :stop], past_key_values=cache, use_cache=True, output_attentions=True)
+            run(
+                model, ids[:, start:stop], real[:, :stop], past_key_values=cache, use_cache=True, output_attentions=True
+            )
         )
         cache = eager[-1].past_key_values
     cache = None

@@ -72,15 +72,15 @@ def dense(mask: LazyMask, n: int, m: int) -> Tensor:
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_says_what_the_dense_mask_says(pattern: str, padding: str, place: tuple[int, int, int, int]) -> None:
     n, m, q_offset, k_offset = place
-    asked = dict(
-        batch_size=B,
-        q_length=n,
-        kv_length=m,
-        q_offset=q_offset,
-        kv_offset=k_offset,
-        mask_function=PATTERNS[pattern],
-        attention_mask=PADDINGS[padding],
-    )
+    asked = {
+        "batch_size": B,
+        "q_length": n,
+        "kv_length": m,
+        "q_offset": q_offset,
+        "kv_offset": k_offset,
+        "mask_function": PATTERNS[pattern],
+        "attention_mask": PADDINGS[padding],
+    }
     expected = sdpa_mask(**asked, allow_is_causal_skip=False)
     mask = lazy_mask(**asked)
     assert torch.equal(dense(mask, n, m), expected)
@@ -94,7 +94,7 @@ def test_evaluates_functions_that_need_vmap() -> None:
     def data_dependent(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return IMAGES[b][k] < 0  # indexes with a scalar: broadcast index tensors would not do
 
-    asked = dict(batch_size=B, q_length=M, kv_length=M, use_vmap=True)
+    asked = {"batch_size": B, "q_length": M, "kv_length": M, "use_vmap": True}
     for function in (data_dependent, and_masks(causal_mask_function, data_dependent)):
         expected = sdpa_mask(**asked, mask_function=function, allow_is_causal_skip=False)
         assert torch.equal(dense(lazy_mask(**asked, mask_function=function), M, M), expected)

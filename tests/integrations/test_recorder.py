@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from integrations.families import batch, build
 from torch import nn
 
+from integrations.families import batch, build
 from sightline.errors import SpecError
 from sightline.functional import observe
 from sightline.integrations import record
@@ -134,9 +134,9 @@ def test_senseless_choices(asked: dict[str, Reduction], options: dict[str, Any],
 
 def test_a_head_that_is_not_there() -> None:
     model = build("llama")
-    with pytest.raises(SpecError, match=r"head 4 was asked for; model\.layers\.0\.self_attn has 4 heads"):
-        with record(model, {"entropy": Entropy()}, heads=[0, 4]):
-            model(batch()[0])
+    asked = record(model, {"entropy": Entropy()}, heads=[0, 4])
+    with pytest.raises(SpecError, match=r"head 4 was asked for; model\.layers\.0\.self_attn has 4 heads"), asked:
+        model(batch()[0])
     assert model.config._attn_implementation == "eager"
 
 

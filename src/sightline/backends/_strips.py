@@ -151,7 +151,9 @@ def _mask(s: Tensor, request: Request, at: _Span) -> None:
 
 def window(t: Tensor, i0: int, i1: int, j0: int, j1: int) -> Tensor:
     """t[..., i0:i1, j0:j1], where a dimension of size 1 stands for all."""
-    return t[..., slice(None) if t.shape[-2] == 1 else slice(i0, i1), slice(None) if t.shape[-1] == 1 else slice(j0, j1)]
+    return t[
+        ..., slice(None) if t.shape[-2] == 1 else slice(i0, i1), slice(None) if t.shape[-1] == 1 else slice(j0, j1)
+    ]
 
 
 def toeplitz(vector: Tensor, n: int, i0: int, i1: int, j0: int, j1: int) -> Tensor:

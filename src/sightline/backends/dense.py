@@ -20,7 +20,9 @@ def refusals(request: Request) -> list[str]:
     d = request.dims
     reasons: list[str] = []
     if request.q.element_size() < 4:
-        reasons.append(f"it is the definition and computes in the input's dtype, which {request.q.dtype} is too coarse for")
+        reasons.append(
+            f"it is the definition and computes in the input's dtype, which {request.q.dtype} is too coarse for"
+        )
     if d.b * d.h * d.n * d.m > LIMIT:
         reasons.append(f"it would build {d.b}×{d.h}×{d.n}×{d.m} weights, more than {LIMIT}")
     return reasons
@@ -31,10 +33,14 @@ def forward(request: Request) -> list[Tensor]:
     s = request.scores.dense(request.q, request.k)
     p = request.scores.weights(s)
     field = gradient_field(request, p)
-    results = [LogSumExp().dense(s, p)]
+    lse = request.scores.log_normaliser(s)
+    results = [lse]
     for r in request.reductions:
         # Selections carry no gradient on any backend: a kink's derivative is not this one's to choose.
-        made = r.dense(s, field) if r.differentiable else r.dense(s.detach(), field.detach())
+        if isinstance(r, LogSumExp):
+            made = lse  # exact also where a sink leaves no weight that a float can hold
+        else:
+            made = r.dense(s, field) if r.differentiable else r.dense(s.detach(), field.detach())
         results.extend(made if isinstance(made, tuple) else (made,))
     return results
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..partial import Partial, finite
-from ..reductions._law import RowFold, Sweep, Tile
+from ..reductions._law import RowFold, Settled, Sweep, Tile
 from ..request import Gradients, Needs, Request, split
 from ._strips import Strip, Workspace, chunks, strips, toeplitz_sum, window
 
@@ -57,12 +57,17 @@ def _forward(request: Request, workspace: Workspace) -> list[Tensor]:
             for whole, made in zip(rows[at], fold.finish(partial.states[at], settled), strict=True):
                 whole[:, :, strip.i0 : strip.i1] = made
         if sweeps:
-            weights = strip.spare.mul_(((finite(lifted.reference) - settled.reference).exp() / settled.total)[..., None])
-            _sweep(request, strip, weights, sweeps, buffers)
+            _sweep(request, strip, strip.spare.mul_(_normaliser(lifted, settled)[..., None]), sweeps, buffers)
     results = [lse]
     for at in range(len(reductions)):
         results.extend(buffers[at] if at in buffers else rows[str(at)])
     return results
+
+
+def _normaliser(lifted: Partial, settled: Settled) -> Tensor:
+    """What turns e^(s − reference) of a lifted strip into weights: [b, h, ti], 0 for rows without keys."""
+    moved = (lifted.reference - settled.reference).exp()  # e^(−∞) where there is no key
+    return moved / settled.total
 
 
 def _sweep(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 
 from torch import nn
@@ -21,7 +21,7 @@ def record(
     *,
     layers: Iterable[int | str] | None = None,
     heads: Iterable[int] | None = None,
-) -> Iterator[Recorder]:
+) -> Generator[Recorder]:
     """Record reductions of every attention call that a model makes inside the `with` block.
 
         with record(model, {"entropy": Entropy(), "top": TopK(8)}) as rec:

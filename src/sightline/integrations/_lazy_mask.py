@@ -11,7 +11,6 @@ Source: transformers/masking_utils.py (`sdpa_mask`, `_preprocess_mask_arguments`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -44,7 +43,8 @@ class LazyMask(Tensor):
 
     def __repr__(self, *, tensor_contents: object = None) -> str:
         spec = self._spec
-        return f"LazyMask([{spec.batch}, 1, {spec.n}, {spec.m}], queries from {spec.q_offset}, keys from {spec.k_offset})"
+        shape = f"[{spec.batch}, 1, {spec.n}, {spec.m}]"
+        return f"LazyMask({shape}, queries from {spec.q_offset}, keys from {spec.k_offset})"
 
     @classmethod
     def __torch_function__(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -26,7 +26,7 @@ _of_this_context: ContextVar[tuple[Session, ...]] = ContextVar("sightline_sessio
 
 
 @contextmanager
-def session(model: nn.Module, listener: Listener) -> Iterator[None]:
+def session(model: nn.Module, listener: Listener) -> Generator[None]:
     """Deliver the calls of this model's modules to the listener, inside the block."""
     global _all
     new = Session(model, listener)

@@ -13,7 +13,7 @@ Source: Transformers' AttentionInterface and AttentionMaskInterface; written aga
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from ..biases import Bias, DenseBias
 from ..errors import ShapeError, Unsupported
 from ..functional import Observed, attention, observe
-from ..masks import Causal, DenseMask, Mask
+from ..masks import Causal, DenseMask
 from ..matrix import AttentionMatrix
 from ..recording import Call, Listener
 from ..reductions import Reduction
@@ -73,7 +73,7 @@ _REFUSED: Mapping[str, str] = {
 
 
 @contextmanager
-def attached(model: nn.Module) -> Iterator[None]:
+def attached(model: nn.Module) -> Generator[None]:
     """Compute the attention of this model, its submodels included, with Sightline inside the block.
 
     The implementations set before are set again afterwards, also after an exception. Blocks may nest and overlap, on
@@ -104,11 +104,11 @@ def attached(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def listening(model: nn.Module, listener: Listener) -> Iterator[None]:
+def listening(model: nn.Module, listener: Listener) -> Generator[None]:
     """`attached`, and every attention call of this model inside the block is delivered to the listener.
 
-    Modules are named as in `model.named_modules()`. Calls of other models are not delivered, calls made in other threads
-    are. Several listeners may listen to one model. Raises Unsupported as `attached` does.
+    Modules are named as in `model.named_modules()`. Calls of other models are not delivered; calls of this one made in
+    other threads are. Several listeners may listen to one model. Raises Unsupported as `attached` does.
     """
     with attached(model), session(model, listener):
         yield

@@ -23,7 +23,9 @@ class Received(Sweep):
     weights: Tensor | None = operand(default=None)
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
-        return p.sum(-2) if self.weights is None else (p * spread(self.weights.to(p.dtype), p.shape[1])[..., None]).sum(-2)
+        return (
+            p.sum(-2) if self.weights is None else (p * spread(self.weights.to(p.dtype), p.shape[1])[..., None]).sum(-2)
+        )
 
     def like(self, dims: Dims, dtype: torch.dtype) -> tuple[Like, ...]:
         return (((dims.b, dims.h, dims.m), dtype),)
@@ -35,7 +37,9 @@ class Received(Sweep):
         return replace(self, weights=floating("Received.weights", weights, device))
 
     def absorb(self, buffers: State, tile: Tile) -> None:
-        part = tile.w.sum(-2) if self.weights is None else (self._rows(tile, self.weights)[:, :, None] @ tile.w)[:, :, 0]
+        part = (
+            tile.w.sum(-2) if self.weights is None else (self._rows(tile, self.weights)[:, :, None] @ tile.w)[:, :, 0]
+        )
         buffers[0][:, :, tile.j0 : tile.j1] += part
 
     def _rows(self, tile: Tile, weights: Tensor) -> Tensor:

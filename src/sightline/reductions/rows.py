@@ -54,7 +54,7 @@ class RowMoment(RowFold):
 
     def operand_gradient(self, grads: Sequence[Tensor | None], tile: Tile, into: Sequence[Tensor]) -> None:
         if grads[0] is not None:
-            b, _, ti, tj = tile.w.shape
+            b, _, _, tj = tile.w.shape
             g = grads[0][:, :, tile.i0 : tile.i1]
             heads = self.f.shape[1]
             part = tile.w.reshape(b, heads, -1, tj).mT @ g.reshape(b, heads, -1, g.shape[-1])
@@ -72,7 +72,7 @@ class SegmentMass(RowFold):
     segments: int = 1
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
-        one_hot = self.ids[..., None] == torch.arange(self.segments, device=p.device)
+        one_hot = spread(self.ids, p.shape[1])[..., None] == torch.arange(self.segments, device=p.device)
         return p @ one_hot.to(p.dtype)
 
     def like(self, dims: Dims, dtype: torch.dtype) -> tuple[Like, ...]:
@@ -83,14 +83,16 @@ class SegmentMass(RowFold):
             raise SpecError(f"SegmentMass needs at least one segment; segments is {self.segments}.")
         ids = self.ids
         if ids.ndim not in (1, 2, 3) or ids.is_floating_point() or ids.dtype == torch.bool:
-            raise ShapeError(f"SegmentMass.ids must be integers [b, m]; it is {ids.dtype} with shape {tuple(ids.shape)}.")
-        ids = by_head("SegmentMass.ids", ids, (dims.m,), dims, "[b|1, m]").to(device)
+            raise ShapeError(
+                f"SegmentMass.ids must be integers [b, m]; it is {ids.dtype} with shape {tuple(ids.shape)}."
+            )
+        ids = by_head("SegmentMass.ids", ids, (dims.m,), dims, "[b|1, m]").to(device=device, dtype=torch.int64)
         if not torch.compiler.is_compiling() and bool(((ids < -1) | (ids >= self.segments)).any()):
             raise SpecError(
                 f"SegmentMass.ids must lie between −1 and {self.segments - 1}; "
                 f"they go from {int(ids.min())} to {int(ids.max())}."
             )
-        return replace(self, ids=ids.to(torch.int64))
+        return replace(self, ids=ids)
 
     def _index(self, tile: Tile) -> Tensor:
         """Column of each key in a buffer with one spare segment for −1: [b, h, ti, tj], nothing copied."""
@@ -159,7 +161,7 @@ class LogSumExp(RowFold):
     """
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
-        # At the row's largest weight, where log p is exact: with sinks the normaliser is not a function of s alone.
+        # s − log p at the row's largest weight: with sinks the normaliser is not a function of s alone.
         top = s.detach().argmax(-1, keepdim=True)
         live = p.gather(-1, top) > 0
         s, p = s.gather(-1, top), torch.where(live, p.gather(-1, top), 1)

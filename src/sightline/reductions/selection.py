@@ -132,9 +132,11 @@ class Rows(Sweep):
         i = self.i
         if i.ndim != 1 or i.shape[0] == 0 or i.is_floating_point() or i.dtype == torch.bool:
             raise ShapeError(f"Rows.i must be integers, at least one; it is {i.dtype} with shape {tuple(i.shape)}.")
-        if not torch.compiler.is_compiling() and bool(((i < -dims.n) | (i >= dims.n)).any()):
-            raise SpecError(f"Rows.i must lie between {-dims.n} and {dims.n - 1}; it goes from {int(i.min())} to {int(i.max())}.")
         i = i.to(device=device, dtype=torch.int64)
+        if not torch.compiler.is_compiling() and bool(((i < -dims.n) | (i >= dims.n)).any()):
+            raise SpecError(
+                f"Rows.i must lie between {-dims.n} and {dims.n - 1}; it goes from {int(i.min())} to {int(i.max())}."
+            )
         return replace(self, i=torch.where(i < 0, i + dims.n, i))
 
     def _here(self, tile: Tile) -> tuple[Tensor, Tensor]:
@@ -169,12 +171,13 @@ class Entries(Sweep):
         keys = self.keys
         if keys.is_floating_point() or keys.dtype == torch.bool:
             raise ShapeError(f"Entries.keys must be integers; it is {keys.dtype}.")
+        keys = keys.to(device=device, dtype=torch.int64)
         if not torch.compiler.is_compiling() and bool(((keys < -1) | (keys >= dims.m)).any()):
             raise SpecError(
                 f"Entries.keys must lie between −1 and {dims.m - 1}; they go from {int(keys.min())} to {int(keys.max())}."
             )
         keys = by_head("Entries.keys", keys, (dims.n, -1), dims, "[b|1, h|hk|1, n, c]")
-        return replace(self, keys=keys.to(device=device, dtype=torch.int64))
+        return replace(self, keys=keys)
 
     def _here(self, tile: Tile) -> tuple[Tensor, Tensor]:
         """Where each asked key lies in the tile, clipped into it, and whether it does: [b, h, ti, c]."""
@@ -191,28 +194,38 @@ class Entries(Sweep):
             into.scatter_add_(-1, at, torch.where(here, grads[0][:, :, tile.i0 : tile.i1], 0))
 
 
-def largest(s: Tensor, k: int, block: int = 64) -> tuple[Tensor, Tensor]:
+def largest(s: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of the last dimension and where they are, by (value descending, index ascending), exactly.
 
-    Long rows go by blocks: the first k blocks in the order of (their maximum descending, index ascending) hold the answer,
-    for any element outside them has k elements before it. One pass for the maxima, then two short sorts.
+    Where there are fewer than k, −inf at −1. Long rows go by blocks: the first k blocks in the order of (their maximum
+    descending, index ascending) hold the answer, for any element outside them has k elements before it. One pass for
+    the maxima, then two short searches.
     """
     length = s.shape[-1]
-    if length <= 4 * k * block:
-        values, index = s.sort(dim=-1, descending=True, stable=True)
-        values, index = values[..., :k], index[..., :k]
-        short = k - values.shape[-1]
-        if short > 0:
-            values = torch.nn.functional.pad(values, (0, short), value=-math.inf)
-            index = torch.nn.functional.pad(index, (0, short), value=-1)
-        return values, index
+    block = 2 ** round(math.log2(max(length / k, 1)) / 2)
+    if block < 8:
+        return _ordered(s, torch.arange(length, device=s.device).expand(s.shape), k)
     whole = length // block * block
     tops = s[..., :whole].unflatten(-1, (-1, block)).amax(-1)
     if whole < length:
         tops = torch.cat([tops, s[..., whole:].amax(-1, keepdim=True)], -1)
-    _, blocks = largest(tops, k, block)
-    blocks = blocks.sort(-1).values  # candidates in index order, so that the stable sort below keeps it among equals
+    _, blocks = _ordered(tops, torch.arange(tops.shape[-1], device=s.device).expand(tops.shape), k)
     at = (blocks[..., None] * block + torch.arange(block, device=s.device)).flatten(-2)
-    values = s.gather(-1, at.clamp(max=length - 1)).masked_fill_(at >= length, -math.inf)
-    values, order = values.sort(dim=-1, descending=True, stable=True)
-    return values[..., :k], at.gather(-1, order[..., :k])
+    return _ordered(s.gather(-1, at.clamp(max=length - 1)).masked_fill_(at >= length, -math.inf), at, k)
+
+
+def _ordered(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k first of `values` and their `index`, by (value descending, index ascending)."""
+    short = k - values.shape[-1]
+    if short > 0:
+        values = torch.nn.functional.pad(values, (0, short), value=-math.inf)
+        index = torch.nn.functional.pad(index, (0, short), value=-1)
+    if values.dtype == torch.float32:
+        # Both in one integer: a float's bits, flipped where negative, are in its order; adding 0 makes −0 and 0 equal.
+        bits = (values + 0.0).view(torch.int32)
+        bits = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+        at = ((bits.to(torch.int64) << 32) + (0xFFFFFFFF - index)).topk(k, -1).indices
+    else:
+        by_index = index.argsort(-1)
+        at = by_index.gather(-1, values.gather(-1, by_index).sort(dim=-1, descending=True, stable=True).indices[..., :k])
+    return values.gather(-1, at), index.gather(-1, at)

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_model import DOCUMENT
+
+from sightline.cli._run import run
+
+QUESTION = "How is the fare paid?"
+
+Captured = pytest.CaptureFixture[str]
+
+
+def test_json_is_all_that_is_printed_and_has_the_promised_keys(document: str, model: str, capfd: Captured) -> None:
+    assert run(["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6", "--json"]) == 0
+    out, err = capfd.readouterr()
+    result = json.loads(out)
+    assert list(result) == ["answer", "citations", "model", "seconds", "peak_bytes"]
+    assert result["model"] == model
+    assert len(result["citations"]) == 3
+    for citation in result["citations"]:
+        assert list(citation) == ["text", "start", "end", "line", "relevance", "drop"]
+        assert DOCUMENT[citation["start"] : citation["end"]] == citation["text"]
+    assert err == ""
+
+
+def test_people_get_the_answer_then_each_citation_then_what_it_cost(
+    document: str, model: str, capfd: Captured
+) -> None:
+    arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6", "--citations", "2"]
+    assert run([*arguments, "--json"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert run(arguments) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith(result["answer"].splitlines()[0])
+    for number, citation in enumerate(result["citations"], 1):
+        where = (
+            f"[{number}] drop {citation['drop']:.2f} nats · relevance {citation['relevance']:.1%} · "
+            f"line {citation['line']}, characters {citation['start']}–{citation['end']}\n"
+        )
+        assert f"{where}    {' '.join(citation['text'].split())}\n" in out
+    assert "[3]" not in out
+    assert " s · peak memory " in out.splitlines()[-1]
+    assert "\x1b" not in out
+    assert err == ""
+
+
+def test_the_document_may_come_from_standard_input(
+    model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(DOCUMENT.encode())))
+    assert run(["answer", "-", QUESTION, "--model", model, "--max-new-tokens", "2", "--json"]) == 0
+    assert json.loads(capfd.readouterr().out)["citations"]
+
+
+def test_a_result_file_holds_what_would_be_printed_and_keeps_its_permissions(
+    document: str, model: str, tmp_path: Path, capfd: Captured
+) -> None:
+    target = tmp_path / "out.json"
+    target.write_text("before")
+    target.chmod(0o640)
+    arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "4", "--json", "-o", str(target)]
+    assert run(arguments) == 0
+    assert capfd.readouterr() == ("", "")
+    assert json.loads(target.read_text())["citations"]
+    assert stat.S_IMODE(target.stat().st_mode) == 0o640
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ferry.md", "out.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (["answer", "absent.txt", QUESTION], "'absent.txt' was given as the document; there is no such file"),
+        (["answer", ".", QUESTION], "'.' was given as the document; it is a folder"),
+        (["answer", "empty.txt", QUESTION], "'empty.txt' was given as the document; it is empty"),
+        (["answer", "binary.bin", QUESTION], "'binary.bin' was given as the document; it is a binary file"),
+        (["answer", "latin.txt", QUESTION], "'latin.txt' was given as the document; it is not UTF-8 text"),
+        (["answer", "ferry.md", " "], "the question is empty"),
+        (["answer", "ferry.md", QUESTION, "--model", "nosuch"], "Known names: smollm2-135m"),
+        (["answer", "ferry.md", QUESTION, "--model", "ferry.md"], "that is a file"),
+        (["answer", "ferry.md", QUESTION, "-o", "absent/out.txt"], "the folder 'absent' does not exist"),
+        (["answer", "ferry.md", QUESTION, "-o", "."], "that is a folder"),
+        (["answer", "ferry.md", QUESTION, "--max-new-tokens", "0"], "0 is not in the range x>=1"),
+        (["answer", "ferry.md"], "Missing argument 'QUESTION'"),
+        (["anwser"], "No such command 'anwser'"),
+    ],
+)
+def test_bad_input_is_one_message_and_exit_code_2(
+    arguments: list[str], why: str, document: str, monkeypatch: pytest.MonkeyPatch, capfd: Captured
+) -> None:
+    monkeypatch.chdir(Path(document).parent)
+    Path("empty.txt").touch()
+    Path("binary.bin").write_bytes(b"\x7fELF\x00\x01")
+    Path("latin.txt").write_bytes("café".encode("latin-1"))
+    assert run(arguments) == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert why in err
+    assert "Traceback" not in err
+
+
+def test_a_document_too_long_is_bad_input(document: str, model: str, capfd: Captured) -> None:
+    assert run(["answer", document, QUESTION, "--model", model, "--max-new-tokens", "500"]) == 2
+    assert "the context of" in capfd.readouterr().err
+
+
+def test_debug_adds_the_traceback(document: str, capfd: Captured) -> None:
+    assert run(["answer", document, QUESTION, "--model", "nosuch", "--debug"]) == 2
+    err = capfd.readouterr().err
+    assert "Traceback" in err
+    assert err.splitlines()[-1].startswith("sightline: the model 'nosuch' was asked for")
+
+
+def test_a_defect_is_told_in_one_line_and_exit_code_1(
+    document: str, model: str, monkeypatch: pytest.MonkeyPatch, capfd: Captured
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("sightline.reader.Reader.generate", broken)
+    assert run(["answer", document, QUESTION, "--model", model]) == 1
+    assert capfd.readouterr().err == (
+        "sightline: unexpected ZeroDivisionError: oh. Run again with --debug for details.\n"
+    )
+
+
+def test_an_interrupt_is_exit_code_130_and_leaves_no_file(document: str, model: str, tmp_path: Path) -> None:
+    target = tmp_path / "out.txt"
+    target.write_text("before")
+    command = [sys.executable, "-c", INTERRUPTIBLE, "answer", document, QUESTION, "--model", model, "-o", str(target)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "answering\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "sightline: interrupted\n"
+    assert process.returncode == 130
+    assert target.read_text() == "before"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ferry.md", "out.txt"]
+
+
+INTERRUPTIBLE = """
+import sys, time
+from sightline.cli import main
+from sightline.reader import Reader
+def generate(*_):
+    print("answering", file=sys.stderr, flush=True)
+    time.sleep(60)
+Reader.generate = generate
+sys.exit(main())
+"""
+
+
+def test_a_reader_that_goes_away_is_no_error(document: str, model: str) -> None:
+    command = [sys.executable, "-m", "sightline.cli", "answer", document, QUESTION, "--model", model]
+    read, written = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    os.close(written)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pseudo-terminal")
+def test_progress_of_every_phase_is_shown_on_a_terminal(document: str, model: str) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "sightline.cli", "answer", document, QUESTION, "--model", model]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs, env=os.environ | {"TERM": "xterm"})
+    os.close(theirs)
+    seen = b""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:  # the other end is closed: the process has ended
+            break
+        if not piece:
+            break
+        seen += piece
+    out, _ = process.communicate(timeout=10)
+    os.close(ours)
+    assert process.returncode == 0
+    assert b"peak memory" in out
+    assert b"\x1b" not in out
+    for phase in ("Loading the model", "Reading the document", "Writing the answer", "Measuring the evidence"):
+        assert phase.encode() in seen

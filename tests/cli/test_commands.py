@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+from sightline.cli._run import run
+
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["answer", "--help"], ["doctor", "-h"], ["--version"]])
+def test_help_is_fast_because_it_imports_no_torch(arguments: list[str]) -> None:
+    look = "import sys\nfrom sightline.cli import main\ncode = main()\nsys.exit(3 if 'torch' in sys.modules else code)"
+    done = subprocess.run([sys.executable, "-c", look, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_commands_are_listed_with_what_they_do(capfd: Captured) -> None:
+    assert run(["--help"]) == 0
+    out = capfd.readouterr().out
+    assert "answer  Answer a question from a document" in out
+    assert "doctor  Show what this installation can do" in out
+
+
+def test_no_command_shows_the_help_as_an_error(capfd: Captured) -> None:
+    assert run([]) == 2
+    assert "Usage: sightline" in capfd.readouterr().err
+
+
+def test_the_version_is_the_installed_one(capfd: Captured) -> None:
+    assert run(["--version"]) == 0
+    assert capfd.readouterr().out == f"sightline {version('sightline')}\n"
+
+
+def test_doctor_tells_backends_versions_and_models(capfd: Captured) -> None:
+    import torch
+
+    import sightline
+
+    assert run(["doctor"]) == 0
+    out = capfd.readouterr().out
+    for backend in sightline.backends():
+        assert f"  {backend.name:12} {'available' if backend.available else 'not available'}" in out
+    assert f"torch        {torch.__version__}" in out
+    assert "smollm2-135m" in out
+
+
+def test_doctor_tells_why_a_backend_cannot_be_used(capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sightline
+    from sightline import BackendInfo
+
+    monkeypatch.setattr(sightline, "backends", lambda: [BackendInfo("warp", False, ("no such device", "too slow"))])
+    assert run(["doctor"]) == 0
+    assert "warp         not available: no such device; too slow" in capfd.readouterr().out
+
+
+def test_the_module_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "sightline.cli", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("sightline ")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_model import CONTEXT, DOCUMENT
+
+from sightline.errors import InputError, ModelError, SpecError
+from sightline.tasks import Answer, Citation, answer
+from sightline.tasks._meter import Meter
+
+QUESTION = "How is the fare paid?"
+
+
+@pytest.fixture
+def talkative(pair: tuple[Any, Any]) -> tuple[Any, Any]:
+    """The tiny model, which never ends its answer before it must."""
+    model, tokenizer = pair
+    with torch.no_grad():
+        model.lm_head.weight[tokenizer.eos_token_id] = 0
+    return model, tokenizer
+
+
+def test_an_answer_cites_sentences_of_the_document_by_place(talkative: tuple[Any, Any]) -> None:
+    document = DOCUMENT.replace("\n", "\r\n")
+    result = answer(document, QUESTION, model=talkative, max_new_tokens=8)
+    assert result.text
+    assert len(result.citations) == 3
+    for citation in result.citations:
+        assert document[citation.start : citation.end] == citation.text
+        assert citation.text in document.split("\r\n")[citation.line - 1]
+        assert 0 < citation.relevance < 1
+    drops = [citation.drop for citation in result.citations]
+    assert drops == sorted(drops, reverse=True)
+    assert sum(citation.relevance for citation in result.citations) <= 1
+    assert result.seconds > 0
+    assert result.peak_bytes > 2**20
+
+
+def test_the_same_question_twice_gives_the_same_answer(talkative: tuple[Any, Any]) -> None:
+    first, second = (answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=8) for _ in range(2))
+    assert (first.text, first.citations) == (second.text, second.citations)
+
+
+def test_to_dict_has_exactly_the_promised_keys() -> None:
+    result = Answer("Eggs.", (Citation("Fares.", 3, 9, 2, 0.25, 1.5),), "tiny", 0.5, 1000)
+    assert json.loads(json.dumps(result.to_dict())) == {
+        "answer": "Eggs.",
+        "citations": [{"text": "Fares.", "start": 3, "end": 9, "line": 2, "relevance": 0.25, "drop": 1.5}],
+        "model": "tiny",
+        "seconds": 0.5,
+        "peak_bytes": 1000,
+    }
+
+
+def test_a_folder_is_a_model_too_and_phases_come_in_order(folder: Path) -> None:
+    heard: list[tuple[str, int, int | None]] = []
+    result = answer(
+        DOCUMENT,
+        QUESTION,
+        model=str(folder),
+        max_new_tokens=4,
+        progress=lambda phase, done, total: heard.append((phase, done, total)),
+    )
+    assert result.model == str(folder)
+    phases = list(dict.fromkeys(phase for phase, _, _ in heard))
+    assert phases == ["loading", "reading", "answering", "evidence", "measuring"][: len(phases)]
+    assert phases[:3] == ["loading", "reading", "answering"]
+    reading = [(done, total) for phase, done, total in heard if phase == "reading"]
+    assert reading[0][0] == 0
+    assert reading[-1][0] == reading[-1][1]
+
+
+def test_no_citations_are_measured_where_none_are_wanted(talkative: tuple[Any, Any]) -> None:
+    heard: list[str] = []
+    result = answer(
+        DOCUMENT, QUESTION, model=talkative, max_new_tokens=3, citations=0, progress=lambda phase, *_: heard.append(phase)
+    )
+    assert result.citations == ()
+    assert "measuring" not in heard
+
+
+def test_a_model_that_says_nothing_gives_an_empty_answer(pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.reader.Reader.generate", lambda *_: [])
+    result = answer(DOCUMENT, QUESTION, model=pair)
+    assert (result.text, result.citations) == ("", ())
+
+
+def test_a_document_longer_than_the_context_is_refused_with_both_numbers(pair: tuple[Any, Any]) -> None:
+    long = DOCUMENT * 10
+    with pytest.raises(InputError, match=rf"it has [\d,]+ tokens and the answer may take 64 more.* is {CONTEXT} tokens"):
+        answer(long, QUESTION, model=pair)
+
+
+def test_a_document_that_just_fits_is_answered_and_one_token_more_is_not(talkative: tuple[Any, Any]) -> None:
+    from sightline.tasks._prompt import Prompt
+
+    room = CONTEXT - len(Prompt(DOCUMENT, QUESTION, talkative[1]).tokens)
+    assert answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room, citations=1).text
+    with pytest.raises(InputError):
+        answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room + 1)
+
+
+@pytest.mark.parametrize("empty", ["", " \n\t"])
+def test_empty_documents_and_questions_are_refused_before_a_model_is_loaded(empty: str) -> None:
+    with pytest.raises(InputError, match="it is empty"):
+        answer(empty, QUESTION, model="no such model")
+    with pytest.raises(InputError, match="the question is empty"):
+        answer(DOCUMENT, empty, model="no such model")
+
+
+def test_options_that_make_no_sense_are_refused(pair: tuple[Any, Any]) -> None:
+    with pytest.raises(SpecError, match="max_new_tokens is 0"):
+        answer(DOCUMENT, QUESTION, model=pair, max_new_tokens=0)
+    with pytest.raises(SpecError, match="citations is -1"):
+        answer(DOCUMENT, QUESTION, model=pair, citations=-1)
+
+
+def test_an_unknown_model_is_named_with_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="'nosuch' was asked for.*Known names: smollm2-135m"):
+        answer(DOCUMENT, QUESTION, model="nosuch")
+
+
+def test_the_meter_sees_memory_that_was_held_and_given_back() -> None:
+    with Meter() as small:
+        pass
+    with Meter() as large:
+        held = bytearray(300 * 2**20)
+        held[:: 2**12] = b"x" * len(held[:: 2**12])
+        del held
+    assert large.peak_bytes - small.peak_bytes > 250 * 2**20
+    assert 0 <= small.seconds <= large.seconds
