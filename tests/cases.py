@@ -1,7 +1,7 @@
 """Attention calls drawn at random from a seed: every shape, dtype, mask, bias and reduction the library promises.
 
-A `Case` is one call. Its tensors that gradients can flow to are its leaves, by name, so that one case can be called in its own
-dtype, and defined in any other.
+A `Case` is one call. Its tensors that gradients can flow to are its leaves, by name, so that one case can be called in
+its own dtype, and defined in any other.
 """
 
 from __future__ import annotations
@@ -25,15 +25,17 @@ HALVES = (torch.bfloat16, torch.float16)
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 SIZES = (1, 1, 2, 3, 4, 5, 7, 8, 9, 13, 16, 17, 24, 31, 33, 40)
 WIDTHS = (1, 2, 3, 5, 8, 16, 17, 32, 64)
-#: Budgets of a strip (logits, rows before heads are cut, most rows): small ones cut small cases into many strips and chunks.
+#: Budgets of a strip: logits, rows before heads are cut, most rows. Small ones cut small cases into many strips.
 STRIPS = ((2**21, 64, 256), (256, 4, 8), (64, 1, 3), (1, 1, 1), (1024, 64, 5))
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call. leaves: "q", "k", "v", perhaps "sinks", "bias.0" … and "<reduction>.0" …; built by `mask`, `bias`, `reductions`.
+    """One call.
 
-    bias: from the leaves, or None. wanted: the leaves whose gradient is asked for. strip: see STRIPS.
+    leaves: "q", "k", "v", perhaps "sinks", "bias.0" …, and "<reduction>.0" for a reduction's floating operand.
+    bias: makes the bias from the leaves. wanted: the leaves whose gradient is asked for. strip: see STRIPS.
+    grads: the gradient to push back into a result, by the result's name.
     """
 
     seed: int
@@ -94,9 +96,8 @@ class Case:
         }
 
     def __str__(self) -> str:
-        d = self.dims
         parts = [
-            f"seed {self.seed}: {self.dtype}, b={d.b} h={d.h} hk={d.hk} n={d.n} m={d.m} d={d.d} dv={self.leaves['v'].shape[-1]}",
+            f"seed {self.seed}: {self.dtype}, {self.dims}, dv={self.leaves['v'].shape[-1]}",
             f"mask={self.mask}",
             f"bias={None if self.bias is None else self.bias(self.leaves)}",
             f"scale={self.scale} softcap={self.softcap} sinks={self.leaves.get('sinks')} strip={self.strip}",
@@ -204,7 +205,7 @@ def _tensors(pick: Draw, dims: Dims, dtype: torch.dtype) -> tuple[Tensor, Tensor
     return q, k, v, scale
 
 
-# -- masks ----------------------------------------------------------------------------------------------------------------
+# -- masks --------------------------------------------------------------------------------------------
 
 
 def _mask(pick: Draw, dims: Dims) -> Mask:
@@ -259,7 +260,7 @@ def _without_leading_ones(pick: Draw, t: Tensor) -> Tensor:
     return t
 
 
-# -- biases ---------------------------------------------------------------------------------------------------------------
+# -- biases -------------------------------------------------------------------------------------------
 
 
 def _bias(pick: Draw, dims: Dims, leaves: dict[str, Tensor]) -> Callable[[Mapping[str, Tensor]], Bias]:
@@ -300,7 +301,7 @@ def _simple_bias(
     return lambda given: sl.DenseBias(given[name])
 
 
-# -- reductions -----------------------------------------------------------------------------------------------------------
+# -- reductions ---------------------------------------------------------------------------------------
 
 
 def _reductions(pick: Draw, dims: Dims, dtype: torch.dtype, leaves: dict[str, Tensor]) -> dict[str, Reduction]:

@@ -1,4 +1,4 @@
-"""What every test runs under: memory that the library leaves unwritten is not a number, and Hypothesis is repeatable."""
+"""What every test runs under: memory that the library leaves unwritten is NaN, and Hypothesis is repeatable."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "sightline",
+    max_examples=50,
     deadline=None,  # the first call of an operator sets it up
     derandomize=True,  # the same examples on every run and machine
     database=None,

@@ -1,26 +1,25 @@
-"""The one tolerance rule: error against float64 ≤ 2 × (error of a same-dtype torch run of the definition + its rounding band).
+"""The one tolerance rule: error against float64 ≤ 2 × (a same-dtype torch run's error + its rounding band).
 
-*Float64* is the definition of `definition` below, written here from the formula alone and evaluated in float64 on the given
-inputs, which float64 holds exactly. The *same-dtype run* is that definition in float32 (float64 for float64 inputs), rounded
-once to the dtype of the result: observations of half-precision inputs are float32, and exact for the inputs given.
+*Float64* is the definition of `definition` below, written here from the formula alone and evaluated in float64 on the
+given inputs, which float64 holds exactly. The *same-dtype run* is that definition in float32 (float64 for float64
+inputs), rounded once to the dtype of the result: observations of half-precision inputs are float32, and exact for the
+inputs given. For float64 inputs that run *is* the reference; nothing finer measures its error, so it is one band.
 
-The *rounding band* of a result is ε × its natural scale: the sum of the magnitudes of the terms it is a sum of, each weighted by
-how many of its own roundings it carries. With ε the spacing of the accumulator's dtype at 1, and per entry:
+The *rounding band* of a result is ε × its natural scale: the sum of the magnitudes of the terms it is a sum of, each
+weighted by how many roundings it carries. ε is the spacing of the accumulator's dtype at 1. Entry by entry:
 
-    logit      s_ij         μ_ij = Σ_c |scale·q_ic·k_jc|, its slope under the softcap, + |cap| + Σ |biases| added to it
-    weight     P_ij         P_ij · κ_ij,  κ_ij = 2 + μ_ij + Σ_j' P_ij' μ_ij' (+ the sink's P·|sink|): an absolute error of a logit is a
-                            relative error of its weight and of the row's normaliser; 2 for e^x, the sum and
-                            the quotient
-    linear     Σ a P b      Σ |a| P κ |b|
-    entropy    −Σ P log P   Σ P κ (1 + |log P|)
-    log-sum-exp             |LSE| + Σ P μ
-    maxima                  the largest of what may change in the block
-    dS = P ∘ (D − δ)        P κ (|D| + Σ P κ |D|), where |D| is the sum over reductions of the magnitudes of ∂L/∂P; then, for
-                            q, k, biases, sinks and operands, the sums of magnitudes of their own products with |dS|
+    logit     s_ij      μ_ij = Σ_c |scale·q_ic·k_jc| (by its slope under a softcap, + |capped|) + Σ |biases|
+    weight    P_ij      P_ij κ_ij; κ_ij = 1 + √m + √n + μ_ij + Σ_j' P_ij' μ_ij' + the sink's P |sink|
+    linear    Σ a P b   Σ |a| P κ |b|
+    entropy             Σ P κ (1 + |log P|)
+    log-sum-exp         |LSE| + 1 + √m + Σ P μ + the sink's P |sink|
+    maxima              the largest change among what they are the maximum of
+    dS = P ∘ (D − δ)    P κ (|D| + Σ P κ |D|), with |D| the sum of the magnitudes of ∂L/∂P over the reductions
+    gradients           of q, k, biases, sinks and operands: the sums of the magnitudes of their own products with |dS|
 
-plus one spacing of the result itself where the result's dtype is coarser than the accumulator. No constant in it is fitted.
-
-For float64 inputs the same-dtype run *is* the reference and nothing finer measures its error: it counts as one band.
+because an absolute error of a logit is a relative error of its weight and of the row's normaliser; 1 stands for e^x and
+the quotient, √m and √n for sums over keys and queries: c roundings, in any order, add up to about √c of them (Higham
+and Mary 2019). One spacing of the result is added where its dtype is coarser than the accumulator. Nothing is fitted.
 
 Keys (TopK, Peak) are right when, rank by rank, the float64 logit of the chosen key is that of the right key within the
 tolerance of the two logits: equal keys wherever logits differ by more, and wherever logits carry no rounding at all.
@@ -99,7 +98,7 @@ def definition(case: Case, leaves: Mapping[str, Tensor]) -> tuple[dict[str, Any]
 
 
 def gradients(case: Case, results: Mapping[str, Any], leaves: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
-    """The gradients of Σ result · grad for the leaves that are wanted; None for those that none of the results reads."""
+    """The gradients of Σ result · grad for the wanted leaves; None for those that none of the results reads."""
     inputs = [leaves[name] for name in case.wanted]
     outputs = {n: results[n] for n in case.grads if results[n].requires_grad}
     if not inputs or not outputs:
@@ -108,7 +107,7 @@ def gradients(case: Case, results: Mapping[str, Any], leaves: Mapping[str, Tenso
     return dict(zip(case.wanted, torch.autograd.grad(list(outputs.values()), inputs, grads, allow_unused=True)))
 
 
-# -- the rounding band ----------------------------------------------------------------------------------------------------
+# -- the rounding band --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -139,10 +138,10 @@ def scales(case: Case, leaves: Mapping[str, Tensor], w: Weights) -> Scales:
         mu = torch.where(w.s > -math.inf, mu, 0)
         sink = leaves["sinks"].abs()[:, None] if "sinks" in leaves else torch.zeros(1, 1, dtype=q.dtype)
         row = (w.p * mu).sum(-1) + w.share * sink
-        kappa = 2 + mu + row[..., None]
+        kappa = 1 + math.sqrt(case.dims.m) + math.sqrt(case.dims.n) + mu + row[..., None]
         p = w.p * kappa
         magnitudes = {name: r.map(Tensor.abs) for name, r in bound(case, leaves).items()}
-        results = {name: _result(r, w, p, kappa, row) for name, r in magnitudes.items() if not _selects(r)}
+        results = {name: _result(r, w, p, row) for name, r in magnitudes.items() if not _selects(r)}
     return Scales(mu, p, results, _gradient_scales(case, leaves, w, magnitudes, products, slope, kappa, p, sink, row))
 
 
@@ -157,9 +156,9 @@ def _bias_alone(case: Case, leaves: Mapping[str, Tensor], name: str, t: Tensor) 
     return case.bias({**others, name: t.masked_fill(t == -math.inf, 0)}).dense(case.dims)
 
 
-def _result(r: Reduction, w: Weights, p: Tensor, kappa: Tensor, row: Tensor) -> Tensor:
+def _result(r: Reduction, w: Weights, p: Tensor, row: Tensor) -> Tensor:
     if isinstance(r, sl.LogSumExp):
-        return torch.where(w.lse == -math.inf, 0, w.lse.abs()) + row
+        return torch.where(w.lse == -math.inf, 0, w.lse.abs()) + 1 + math.sqrt(w.s.shape[-1]) + row
     if isinstance(r, sl.Entropy):
         return (p * (1 + _log(w.p).abs())).sum(-1)
     return r.dense(w.s, p)
@@ -206,7 +205,7 @@ def _gradient_scales(
             at = torch.zeros_like(t).requires_grad_()
             made[name] = torch.autograd.grad(_bias_alone(case, leaves, name, at).expand_as(ds), at, ds)[0].abs()
     if "sinks" in leaves:
-        made["sinks"] = (w.share * (2 + sink + row) * delta).sum((0, 2))
+        made["sinks"] = (w.share * (1 + math.sqrt(d.m) + math.sqrt(d.n) + sink + row) * delta).sum((0, 2))
     if case.softcap is not None:  # 1 − tanh² loses its own last digits near the cap, where it is small
         plain = w.p * (towards + delta[..., None])
         ds = ds * slope + plain * (1 + 2 * slope * products / case.softcap)
@@ -216,11 +215,11 @@ def _gradient_scales(
     return made
 
 
-# -- the rule -------------------------------------------------------------------------------------------------------------
+# -- the rule -----------------------------------------------------------------------------------------
 
 
 def tolerance(reference: Tensor, run: Tensor, scale: Tensor, accumulator: torch.dtype) -> Tensor:
-    """2 × (the run's error + the rounding band), entry by entry. run: in the result's dtype; scale: its natural scale."""
+    """2 × (the run's error + the rounding band), entry by entry. run: in the result's dtype; scale: its natural one."""
     return 2 * (run_error(run, reference, scale, accumulator) + band(reference, scale, run.dtype, accumulator))
 
 
@@ -287,13 +286,10 @@ def wrong_keys(name: str, got: Tensor, reference: Tensor, s: Tensor, allowed: Te
     bad = apart(of(s, got), of(s, reference)) > of(allowed, got) + of(allowed, reference)
     same = (of(allowed, got) == 0) & (of(allowed, reference) == 0)
     bad |= same & (got != reference)
-    return (
-        [
-            f"{name} chose other keys in {int(bad.sum())} places: {got[bad].tolist()[:5]} not {reference[bad].tolist()[:5]}"
-        ]
-        if (bad.any())
-        else []
-    )
+    if not bad.any():
+        return []
+    some = f"{got[bad].tolist()[:5]} not {reference[bad].tolist()[:5]}"
+    return [f"{name} chose other keys in {int(bad.sum())} places: {some}"]
 
 
 class Judge:

@@ -1,7 +1,7 @@
 """Biases: what is added to a logit because of where query and key stand.
 
-A bias is a vector over j − i (`Alibi`, `RelativeBias`), in O(n + m), or a dense tensor (`DenseBias`); biases add up with `+`.
-Like masks they have two faces: `dense(dims)` defines, `lowered(dims, …)` is what a backend gets.
+A bias is a vector over j − i (`Alibi`, `RelativeBias`), in O(n + m), or a dense tensor (`DenseBias`); biases add up
+with `+`. Like masks they have two faces: `dense(dims)` defines, `lowered(dims, …)` is what a backend gets.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ class Alibi(Bias):
 class RelativeBias(Bias):
     """table[bucket(j − i), h]: a learned bias per bucket of relative position (Raffel et al. 2020, §2.1; T5).
 
-    table: [buckets, h]. The first half of the buckets (of those on each side, when bidirectional) holds one distance each,
-    the rest grow logarithmically up to max_distance; farther keys share the last one.
+    table: [buckets, h]. The first half of the buckets (of those on each side, when bidirectional) holds one distance
+    each, the rest grow logarithmically up to max_distance; farther keys share the last one.
     """
 
     table: Tensor
@@ -125,7 +125,8 @@ class RelativeBias(Bias):
         sides = 2 if self.bidirectional else 1
         if self.table.shape[0] < 2 * sides or self.table.shape[0] % sides:
             raise SpecError(
-                f"RelativeBias needs an even number of buckets, at least {2 * sides}; the table has {self.table.shape[0]}."
+                f"RelativeBias needs an even number of buckets, at least {2 * sides}; "
+                f"the table has {self.table.shape[0]}."
             )
         if self.max_distance <= self.table.shape[0] // sides // 2:
             raise SpecError(
@@ -162,7 +163,8 @@ class RelativeBias(Bias):
 class DenseBias(Bias):
     """bias_ij, any values, −inf included: floating point, broadcastable to [b, h, n, m].
 
-    Costs the memory of the tensor given: [b, 1, 1, m] is linear, [n, m] is not. A row that is −inf everywhere admits no key.
+    Costs the memory of the tensor given: [b, 1, 1, m] is linear, [n, m] is not. A row that is −inf everywhere admits
+    no key.
     """
 
     values: Tensor

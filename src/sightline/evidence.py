@@ -42,7 +42,7 @@ Tokens = Sequence[int]
 class Evidence:
     """A span of the document, its share of the document's relevance (0 … 1), and its measured drop in nats.
 
-    drop = log p(answer | document) − log p(answer | document without the span). Negative: the answer is likelier without.
+    drop = log p(answer | document) − log p(answer | document without the span), below 0 where that is likelier.
     """
 
     span: Span

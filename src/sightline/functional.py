@@ -50,8 +50,8 @@ def attention(
 ) -> Tensor:
     """softmax(softcap(scale · q kᵀ) + bias) v, exactly, in O(n + m) memory -> [b, h, n, dv] in v's dtype.
 
-    q: [b, h, n, d]; k: [b, hk, m, d]; v: [b, hk, m, dv]; h divisible by hk (grouped-query attention), dv may differ from d.
-    mask: which keys a query sees (`Causal() & Window(…)`, …); query i stands at key position i + (m − n).
+    q: [b, h, n, d]; k: [b, hk, m, d]; v: [b, hk, m, dv]; h divisible by hk (grouped-query attention), dv may differ
+    from d. mask: which keys a query sees (`Causal() & Window(…)`, …); query i stands at key position i + (m − n).
     bias: added to the logits; scale: 1/√d by default; softcap: c·tanh(x/c) on the scaled products, before the bias;
     sinks: [h], a logit per head that takes weight from every row. A row that sees no key gives 0.
 
@@ -82,7 +82,8 @@ def observe(
 ) -> Observed:
     """`attention`, and each reduction of its weights from the same pass.
 
-    The output is bitwise that of `attention`, and no reduction changes another's result. Arguments and errors as `attention`.
+    The output is bitwise that of `attention`, and no reduction changes another's result. Arguments and errors as
+    `attention`.
 
     >>> import torch
     >>> q, k, v = torch.zeros(1, 1, 2, 4), torch.zeros(1, 1, 4, 4), torch.randn(1, 1, 4, 8)

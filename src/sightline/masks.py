@@ -1,7 +1,7 @@
 """Masks: which keys a query may see.
 
-A mask is one key interval [lo_i, hi_i) per query row, or a dense boolean, or an intersection of these. The intersection of
-two intervals is an interval, so masks are closed under `&` and no combination needs code of its own.
+A mask is one key interval [lo_i, hi_i) per query row, or a dense boolean, or an intersection of these. The
+intersection of two intervals is an interval, so masks are closed under `&` and no combination needs code of its own.
 
 Query i stands at key position i + (m − n): the last query sees the last key.
 
@@ -104,12 +104,13 @@ class Both(Mask):
 
     def admitted(self, dims: Dims, device: torch.device) -> Admitted:
         both = self.left.admitted(dims, device) & self.right.admitted(dims, device)
-        if not torch.compiler.is_compiling() and both.lo is not None and both.hi is not None:
-            if not bool((both.lo < both.hi).any()):
-                raise SpecError(
-                    f"{self.left!r} & {self.right!r} contradict each other: no query may see any of the {dims.m} keys. "
-                    "Check their lengths and offsets (query i stands at key position i + (m − n))."
-                )
+        if torch.compiler.is_compiling() or both.lo is None or both.hi is None:
+            return both
+        if not bool((both.lo < both.hi).any()):
+            raise SpecError(
+                f"{self.left!r} & {self.right!r} contradict each other: no query may see any of the {dims.m} keys. "
+                "Check their lengths and offsets (query i stands at key position i + (m − n))."
+            )
         return both
 
 
@@ -182,9 +183,9 @@ class Lengths(Mask):
 class Packed(Mask):
     """Several sequences in one row: query i sees the keys of its own sequence.
 
-    cu_q: integers [s + 1], 0 = cu_q[0] ≤ … ≤ cu_q[s] ≤ n, the sequences' starts and the last end; cu_k likewise over the
-    keys, by default the same. A query past the last sequence sees nothing. `Causal() & Packed(cu)` is the usual packed
-    decoder; positions stay those of the whole row, so give Causal the same boundaries on both sides.
+    cu_q: integers [s + 1], 0 = cu_q[0] ≤ … ≤ cu_q[s] ≤ n, the sequences' starts and the last end; cu_k likewise over
+    the keys, by default the same. A query past the last sequence sees nothing. `Causal() & Packed(cu)` is the usual
+    packed decoder; positions stay those of the whole row, so give Causal the same boundaries on both sides.
     """
 
     cu_q: Tensor
@@ -195,17 +196,20 @@ class Packed(Mask):
         for name, cu, limit in (("cu_q", cu_q, dims.n), ("cu_k", cu_k, dims.m)):
             if cu.ndim != 1 or cu.shape[0] < 2 or cu.is_floating_point():
                 raise ShapeError(
-                    f"Packed.{name} must be integers [s + 1] with s at least 1; it is {cu.dtype} with shape {tuple(cu.shape)}."
+                    f"Packed.{name} must be integers [s + 1] with s at least 1; "
+                    f"it is {cu.dtype} with shape {tuple(cu.shape)}."
                 )
             if not torch.compiler.is_compiling():
                 steps = cu.diff()
                 if int(cu[0]) != 0 or int(cu[-1]) > limit or bool((steps < 0).any()):
                     raise SpecError(
-                        f"Packed.{name} must rise from 0 to at most {limit}; it is {cu.tolist()[:8]}{'…' if len(cu) > 8 else ''}."
+                        f"Packed.{name} must rise from 0 to at most {limit}; "
+                        f"it is {cu.tolist()[:8]}{'…' if len(cu) > 8 else ''}."
                     )
         if cu_q.shape != cu_k.shape:
             raise ShapeError(
-                f"Packed.cu_q and Packed.cu_k must name the same sequences; they have {cu_q.shape[0] - 1} and {cu_k.shape[0] - 1}."
+                f"Packed.cu_q and Packed.cu_k must name the same sequences; "
+                f"they have {cu_q.shape[0] - 1} and {cu_k.shape[0] - 1}."
             )
         return cu_q.to(device), cu_k.to(device)
 

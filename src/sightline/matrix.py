@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 from ._dims import Dims
 from .backends import ORDER, choose
 from .biases import Bias
-from .errors import ShapeError, SpecError, Unsupported
+from .errors import SpecError, Unsupported
 from .functional import autocast, bound, named, run
 from .masks import Mask
 from .partial import Partial
@@ -29,8 +28,8 @@ class AttentionMatrix:
 
     q: [b, h, n, d]; k: [b, hk, m, d]; mask, bias, scale, softcap, sinks, backend as in `attention`.
 
-    `P @ v`, `P.mT @ w`, exact slices `P[..., i0:i1, j0:j1]`, `P.lse()`, `P.entries(keys)` and `P.reduce({...})` each take
-    one pass, and gradients flow through all of them. Raises ShapeError, SpecError.
+    `P @ v`, `P.mT @ w`, exact slices `P[..., i0:i1, j0:j1]`, `P.lse()`, `P.entries(keys)` and `P.reduce({...})` each
+    take one pass, and gradients flow through all of them. Raises ShapeError, SpecError.
 
     >>> import torch
     >>> P = AttentionMatrix(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 4), mask=Causal())
@@ -108,8 +107,8 @@ class AttentionMatrix:
         if self.shape.numel() > DENSE_LIMIT and not force:
             size = self.shape.numel() * (8 if self.q.dtype == torch.float64 else 4) / 2**30
             raise Unsupported(
-                f"dense() would store {' × '.join(map(str, self.shape))} weights, {size:.1f} GiB. Reduce the matrix, slice it, "
-                "or say dense(force=True)."
+                f"dense() would store {' × '.join(map(str, self.shape))} weights, {size:.1f} GiB. "
+                "Reduce the matrix, slice it, or say dense(force=True)."
             )
         return self[..., :, :]
 
@@ -119,21 +118,12 @@ class AttentionMatrix:
         Raises SpecError, IndexError.
         """
         batch, heads, rows, keys = self._indices(index)
-        i = range(self.dims.n)[rows] if isinstance(rows, slice) else range(self.dims.n)[rows : rows + 1 or None]
-        if len(i) == 0:
-            return self.q.new_empty(self.shape, device="meta")[batch, heads, rows, keys].new_empty(
-                0, device=self.q.device
-            )
-        first, last = min(i[0], i[-1]), max(i[0], i[-1])
-        few = self._rows(first, last + 1)
-        chosen = few._one(Rows(torch.tensor([row - first for row in i])))
-        if not isinstance(rows, slice):
-            chosen = chosen[:, :, 0]
-        return (
-            chosen[batch, heads, ..., keys]
-            if isinstance(batch, slice) and isinstance(heads, slice)
-            else _pick(chosen, batch, heads, keys)
-        )
+        wanted = range(self.dims.n)[rows] if isinstance(rows, slice) else [rows]
+        i0, i1 = (wanted[0], wanted[-1] + 1) if len(wanted) else (0, 1)
+        chosen = self._rows(i0, i1)._one(Rows(torch.tensor([i - i0 for i in wanted] or [0])))
+        if isinstance(rows, slice):
+            return chosen[batch, heads, : len(wanted), keys]
+        return chosen[batch, heads, 0, keys]
 
     def _indices(self, index: Any) -> list[Any]:
         """One index per dimension, `...` filled in. Raises SpecError, IndexError."""
@@ -153,6 +143,8 @@ class AttentionMatrix:
                 )
             if isinstance(x, int):
                 full[n] = range(size)[x]
+            elif x.step is not None and x.step < 1:
+                raise SpecError(f"P[...] takes slices that go forward; index {n} has step {x.step}. Flip the result.")
         return full
 
     def _rows(self, i0: int, i1: int) -> AttentionMatrix:
@@ -186,10 +178,6 @@ class AttentionMatrix:
             partial.mass,
             {names[at]: state for at, state in partial.states.items()},
         )
-
-
-def _pick(t: Tensor, batch: Any, heads: Any, keys: Any) -> Tensor:
-    return t[batch, heads][..., keys]
 
 
 class Transposed:

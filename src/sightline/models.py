@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from io import StringIO
@@ -133,7 +133,7 @@ def load(name: str = DEFAULT, *, progress: Progress | None = None) -> tuple[Any,
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet() -> Generator[None]:
     """Keep Transformers' warnings and progress bars off the terminal inside the block; put its settings back after."""
     from transformers.utils import logging
 

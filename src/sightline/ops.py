@@ -3,8 +3,9 @@
     sightline::reduce           the log-sum-exp, and any reductions of P or of a gradient field
     sightline::reduce_backward  their gradients
 
-Reductions cross the boundary encoded (see `reductions._law.encode`), so a new reduction needs no new operator. The autograd
-functions are what `torch.func` can transform; the operators carry the same gradients for whoever calls them directly.
+Reductions cross the boundary encoded (see `reductions._law.encode`), so a new reduction needs no new operator. The
+autograd functions are what `torch.func` can transform; the operators carry the same gradients for whoever calls them
+directly.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .request import Field, Gradients, Needs, Request
 from .scores import Scores
 
 #: The first five can have gradients.
-_TENSORS = "q k relative additive sinks lo hi allowed v grad_out".split()
+_TENSORS = ["q", "k", "relative", "additive", "sinks", "lo", "hi", "allowed", "v", "grad_out"]
 _STATICS = "float scale, float? softcap, str kinds, SymInt[] ints, float[] floats, str part, str backend"
 _REDUCE = f"Tensor q, Tensor k, {', '.join(f'Tensor? {name}' for name in _TENSORS[2:])}, {_STATICS}, Tensor[] operands"
 
@@ -61,7 +62,7 @@ def _request(args: Sequence[Any]) -> tuple[Request, str]:
     return Request(q, k, scores, tuple(decode(kinds, ints, floats, operands)), field), backend
 
 
-# -- what the operators compute, and the shapes of it ---------------------------------------------------------------------
+# -- what the operators compute, and the shapes of it ------------------------------------------------------------------
 
 
 @torch.library.impl("sightline::reduce", "CompositeExplicitAutograd")
@@ -91,7 +92,7 @@ def _reduce_backward_fake(*args: Any) -> list[Tensor]:
     return Gradients.zeros(request, needs).wanted(request, needs)
 
 
-# -- gradients ------------------------------------------------------------------------------------------------------------
+# -- gradients ---------------------------------------------------------------------------------------------------------
 
 
 class _Reduce(torch.autograd.Function):
@@ -114,7 +115,10 @@ class _Reduce(torch.autograd.Function):
 
 
 class _ReduceBackward(torch.autograd.Function):
-    """`reduce_backward`, which has no gradient of its own: ten tensors, seven statics, needs, count of operands, lse, rest."""
+    """`reduce_backward`, which has no gradient of its own.
+
+    Ten tensors, seven statics, needs, count of operands, lse, rest.
+    """
 
     generate_vmap_rule = True
 
@@ -193,14 +197,14 @@ torch.library.register_autograd("sightline::reduce", _reduce_gradient, setup_con
 torch.library.register_autograd("sightline::reduce_backward", _no_second_order)
 
 
-# -- batching: one call per entry, as PyTorch's own attention is batched on CPU ------------------------------------------------
+# -- batching: one call per entry, as PyTorch's own attention is batched on CPU ----------------------------------------
 
 
 def _batched(operator: Callable[..., list[Tensor]]) -> Callable[..., tuple[list[Tensor], list[int]]]:
     def pick(value: Any, dim: Any, at: int) -> Any:
         if isinstance(value, list | tuple) and isinstance(dim, list | tuple):
             return [pick(v, d, at) for v, d in zip(value, dim, strict=True)]
-        return value if dim is None else value.select(dim, at)
+        return value.select(dim, at) if isinstance(value, Tensor) and dim is not None else value
 
     def rule(info: Any, in_dims: Sequence[Any], *args: Any) -> tuple[list[Tensor], list[int]]:
         each = [

@@ -1,8 +1,9 @@
 """The merge algebra: what some keys contribute to each row, and how contributions join.
 
-Law 1, fold: a row's state is (reference, mass, the folds' own states). Any cut of the keys, merged in any order, finishes to
-the same results up to rounding. Tile loops, split caches and shards on other machines all use this merge.
-Source: the online softmax of Milakov and Gimelshein 2018; `shift` generalises its rescaling to folds that are not linear.
+Law 1, fold: a row's state is (reference, mass, the folds' own states). Any cut of the keys, merged in any order,
+finishes to the same results up to rounding. Tile loops, split caches and shards on other machines all use this merge.
+Source: the online softmax of Milakov and Gimelshein 2018; `shift` generalises its rescaling to folds that are not
+linear.
 """
 
 from __future__ import annotations
@@ -64,7 +65,10 @@ class Partial:
         return Partial(self.folds, reference, a.mass + b.mass, states)
 
     def settle(self, sinks: Tensor | None = None) -> tuple[Partial, Settled]:
-        """All keys are in: add the sinks' share [h], once. The state relative to its final reference, and the rows' mass."""
+        """All keys are in: add the sinks' share [h], once.
+
+        The state relative to its final reference, and the rows' mass.
+        """
         if sinks is None:
             partial, total = self, self.mass
         else:

@@ -59,8 +59,8 @@ def relevance(
 def rollout(matrices: Sequence[AttentionMatrix], target: Tensor) -> Tensor:
     """How much chosen positions of the last layer draw on each position of the first -> [b, m].
 
-    w ← (mean_h Pᵀ w + w) / 2, from the last matrix to the first: attention rollout with its residual stream, for a chosen
-    weighting of positions instead of all of them, so no product of matrices is formed.
+    w ← (mean_h Pᵀ w + w) / 2, from the last matrix to the first: attention rollout with its residual stream, for a
+    chosen weighting of positions instead of all of them, so no product of matrices is formed.
 
     matrices: one per layer, first layer first, square (n = m). target: [b, m], weights of the positions asked about.
     Differentiable. Raises SpecError, ShapeError. Source: Abnar and Zuidema 2020, eq. 1.

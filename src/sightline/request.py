@@ -72,7 +72,10 @@ class Request:
         return results
 
     def heads(self, batch: slice, keys: slice) -> Request:
-        """The part of this request that some batch entries and key heads make up; they are independent of the others."""
+        """The part of this request that some batch entries and key heads make up.
+
+        They are independent of the others.
+        """
         d = self.dims
         queries = slice(keys.start * d.group, keys.stop * d.group)
         field = self.field and Field(self.field.v[batch, keys], self.field.grad_out[batch, queries], self.field.part)
@@ -160,7 +163,10 @@ class Gradients:
         )
 
     def wanted(self, like: Request, needs: Needs) -> list[Tensor]:
-        """Those that were asked for, in order and in their inputs' dtypes: q, k, relative, additive, sinks, operands."""
+        """Those that were asked for, in order and in their inputs' dtypes.
+
+        Q, k, relative, additive, sinks, operands.
+        """
         s = like.scores
         pairs = [(self.q, like.q), (self.k, like.k), (self.relative, s.relative), (self.additive, s.additive)]
         pairs.append((self.sinks, s.sinks))

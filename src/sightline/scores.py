@@ -62,7 +62,8 @@ class Scores:
         if sinks is not None:
             if sinks.ndim != 1 or sinks.shape[0] != dims.h or not sinks.is_floating_point():
                 raise ShapeError(
-                    f"sinks must be floating point [h] with h={dims.h}; it is {sinks.dtype} with shape {tuple(sinks.shape)}."
+                    f"sinks must be floating point [h] with h={dims.h}; "
+                    f"it is {sinks.dtype} with shape {tuple(sinks.shape)}."
                 )
             if sinks.device != q.device:
                 raise ShapeError(f"sinks must be on {q.device} with q; it is on {sinks.device}. Move it.")
@@ -90,7 +91,10 @@ class Scores:
         return s
 
     def weights(self, s: Tensor) -> Tensor:
-        """The definition of the weights: p_ij = e^(s_ij) / (Σ_j e^(s_ij) + e^(sink)); a row without keys is 0 everywhere."""
+        """The definition of the weights: p_ij = e^(s_ij) / (Σ_j e^(s_ij) + e^(sink)).
+
+        A row without keys is 0 everywhere.
+        """
         top = s.detach().amax(-1, keepdim=True)
         sink = None if self.sinks is None else self.sinks.to(s.dtype)[:, None, None]
         if sink is not None:

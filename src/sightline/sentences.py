@@ -39,11 +39,11 @@ _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
 def sentences(text: str, *, language: str = "en") -> list[Span]:
     """The sentences of a text in order, without the white space around them.
 
-    Spans do not overlap, are never empty, and hold every character that is neither white space nor Markdown's marking of
-    a line. `language` (ISO 639) chooses the abbreviations that do not end a sentence.
+    Spans do not overlap, are never empty, and hold every character that is neither white space nor Markdown's marking
+    of a line. `language` (ISO 639) chooses the abbreviations that do not end a sentence.
     """
     # Imported late: only tasks that cite need it.
-    from sentencex import get_sentence_boundaries
+    from sentencex import get_sentence_boundaries  # pyright: ignore[reportAttributeAccessIssue]  (it is native code)
 
     found: list[Span] = []
     for block, prose in _blocks(text):

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from tiny_model import DOCUMENT, save_tiny
 
 

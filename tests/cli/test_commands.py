@@ -58,5 +58,7 @@ def test_doctor_tells_why_a_backend_cannot_be_used(capfd: Captured, monkeypatch:
 
 
 def test_the_module_is_the_command() -> None:
-    done = subprocess.run([sys.executable, "-m", "sightline.cli", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "sightline.cli", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("sightline ")

@@ -220,6 +220,14 @@ def test_bloom_inside_another_model_is_refused() -> None:
     assert implementation(both["good"]) == "eager", "nothing is changed when one part is refused"
 
 
+def test_a_part_that_does_not_change_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("llama")
+    monkeypatch.setattr(LlamaForCausalLM, "set_attn_implementation", lambda self, name: None)
+    refused = pytest.raises(Unsupported, match='LlamaForCausalLM stays with "eager" when told to change')
+    with refused, record(model, {"entropy": Entropy()}):
+        pytest.fail("the block must not begin")
+
+
 def test_what_is_no_transformers_model_is_refused() -> None:
     refused = pytest.raises(Unsupported, match=r"Linear was asked .* not a Transformers model")
     with refused, record(nn.Linear(2, 2), {"entropy": Entropy()}):
@@ -351,6 +359,23 @@ def test_the_output_carries_the_graph() -> None:
     model(ids).logits.logsumexp(-1).sum().backward()
     for mine, eager in zip(ours, (p.grad for p in model.parameters() if p.grad is not None), strict=True):
         torch.testing.assert_close(mine, eager, atol=1e-4, rtol=1e-3)
+
+
+def test_a_compiled_model_is_recorded() -> None:
+    """The graph breaks at the attention; what is around it compiles, and nothing is missed."""
+    model, (ids, real) = build("mistral"), batch(padding="left")
+    asked = {"entropy": Entropy()}
+    with torch.no_grad(), record(model, asked) as plain:
+        expected = model(ids, attention_mask=real).logits
+    compiled = torch.compile(model, backend="eager")
+    with torch.no_grad(), record(model, asked) as rec:
+        for _ in range(2):
+            torch.testing.assert_close(compiled(ids, attention_mask=real).logits, expected)
+    assert list(rec) == list(plain)
+    for name, calls in rec.items():
+        assert len(calls) == 2
+        for call in calls:
+            torch.testing.assert_close(call["entropy"], plain[name][0]["entropy"])
 
 
 def test_recording_does_not_change_the_output() -> None:

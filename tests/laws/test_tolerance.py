@@ -1,4 +1,4 @@
-"""The tolerance rule itself: it passes what is only rounded, and fails what is wrong by the least one could be wrong by."""
+"""The tolerance rule itself: it passes what is only rounded, and fails what is wrong by the least there is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sightline.reductions import Reduction
 from tolerance import Judge, definition, gradients, weights, wrong_keys
 
 SEEDS = range(60)
-#: Float32 and half-precision inputs, whose observations are float32: a band wide enough to hide these faults would be wide here.
+#: Float32, and half-precision inputs, whose observations are float32: a band that hides faults would hide them here.
 DTYPES = (torch.float32, torch.bfloat16)
 
 

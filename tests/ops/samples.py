@@ -1,4 +1,4 @@
-"""Calls of the operators: shapes, dtypes, masks, biases and every reduction, as arguments of the operators themselves."""
+"""Calls of the operators: masks, biases and every reduction, as arguments of the operators themselves."""
 
 from __future__ import annotations
 
@@ -76,7 +76,9 @@ def inputs(dtype: torch.dtype = torch.float64, grad: bool = False) -> tuple[Tens
     )
 
 
-def _arguments(reductions: list[Reduction], dtype: torch.dtype, grad: bool, field: bool = False, **given: Any) -> list[Any]:
+def _arguments(
+    reductions: list[Reduction], dtype: torch.dtype, grad: bool, field: bool = False, **given: Any
+) -> list[Any]:
     q, k, v = inputs(dtype, grad)
     dims = Dims.of(q, k)
     options = {"mask": None, "bias": None, "scale": None, "softcap": None, "sinks": None} | given

@@ -1,4 +1,4 @@
-"""PyTorch's own conformance check of both operators: schema, fakes, autograd registration, tracing with dynamic shapes."""
+"""PyTorch's own check of both operators: schema, fakes, autograd registration, tracing with dynamic shapes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ops.samples import SAMPLES, WITH_GRADIENTS
 
 
 def with_gradients(args: list[Any]) -> tuple[list[Any], list[bool], list[torch.Tensor | None]]:
-    """The operator's arguments without autograd, which gradients there are, and ones for every result that can have one."""
+    """The backward operator's arguments, which gradients are asked for, and ones for the gradients of the results."""
     needs = [isinstance(a, torch.Tensor) and a.requires_grad for a in args[:5]]
     needs.append(any(t.requires_grad for t in args[17]))
     bare = [a.detach() if isinstance(a, torch.Tensor) else a for a in args[:17]] + [[t.detach() for t in args[17]]]

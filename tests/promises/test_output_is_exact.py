@@ -112,9 +112,7 @@ def test_rows_without_keys_get_and_give_no_gradient(backend: str) -> None:
     for options in DEAD.values():
         q, k, v = (t.requires_grad_() for t in tensors())
         sinks = torch.zeros(DIMS.h, requires_grad=True)
-        seen = sl.observe(
-            q, k, v, {"h": sl.Entropy(), "r": sl.Received()}, sinks=sinks, backend=backend, **options
-        )  # type: ignore[arg-type]
+        seen = sl.observe(q, k, v, {"h": sl.Entropy(), "r": sl.Received()}, sinks=sinks, backend=backend, **options)  # type: ignore[arg-type]
         (seen.output[0].sum() + seen["h"][0].sum() + seen["r"][0].sum()).backward()
         for t in (q, k, v, sinks):
             assert t.grad is not None

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tiny_model import save_tiny, tiny_model, tiny_tokenizer
 
 

@@ -1,4 +1,4 @@
-"""Relevance against its dense definition through the model's own eager attention, drops against plain forward passes."""
+"""Relevance against its dense definition through eager attention, drops against plain forward passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_model import DOCUMENT, tiny_config, tiny_tokenizer
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -20,6 +19,7 @@ from sightline.evidence import find_evidence, key_relevance, measured_drop, span
 from sightline.reader import Reader
 from sightline.sentences import Span, sentences
 from sightline.tasks._prompt import Prompt
+from tiny_model import DOCUMENT, tiny_config, tiny_tokenizer
 
 TOKENIZER = tiny_tokenizer()
 PROMPT = Prompt(DOCUMENT, "How is the fare paid?", TOKENIZER)
@@ -86,9 +86,7 @@ def test_relevance_is_the_dense_definition_through_a_full_backward(model: Any) -
 def test_measured_drops_equal_plain_forward_passes(model: Any) -> None:
     reader = read(model)
     baseline = plain_log_prob(model, PROMPT.tokens)
-    found = find_evidence(
-        reader, PROMPT.tokens, PROMPT.places, SPANS, ANSWER, PROMPT.without, top=len(SPANS)
-    )
+    found = find_evidence(reader, PROMPT.tokens, PROMPT.places, SPANS, ANSWER, PROMPT.without, top=len(SPANS))
     assert {evidence.span for evidence in found} == set(SPANS)
     for evidence in found:
         expected = baseline - plain_log_prob(model, PROMPT.without(evidence.span))
@@ -115,7 +113,7 @@ def test_asking_for_more_spans_than_there_are_gives_them_all_and_none_gives_none
 
 
 def test_drops_are_right_where_sentences_repeat() -> None:
-    """Taking out the first of two equal sentences leaves the same text as the second: the shared beginning is longer."""
+    """Taking out the first of two equal sentences leaves the same text as the second: they share a longer beginning."""
     model = made(CONFIGS["llama"])
     prompt = Prompt("Eggs. Eggs. Eggs. Goats go. Eggs.", "What?", TOKENIZER)
     reader = Reader(model)
@@ -125,7 +123,9 @@ def test_drops_are_right_where_sentences_repeat() -> None:
     for span in [*spans, *reversed(spans)]:
         shortened = prompt.without(span)
         expected = baseline - plain_log_prob(model, shortened)
-        assert measured_drop(reader, prompt.tokens, shortened, ANSWER, baseline) == pytest.approx(expected, abs=TOLERANCE)
+        assert measured_drop(reader, prompt.tokens, shortened, ANSWER, baseline) == pytest.approx(
+            expected, abs=TOLERANCE
+        )
 
 
 def test_looking_for_evidence_leaves_the_model_as_it_was() -> None:

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tiny_model import DOCUMENT
 
 from sightline.errors import ModelError
 from sightline.sentences import Span, sentences
 from sightline.tasks._prompt import Prompt
+from tiny_model import DOCUMENT
 
 ODD = "Hëllo 😀 wörld 漢字 <|end|> x. Second one!\r\n\n  Third."
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_model import DOCUMENT
 
 from sightline.errors import ModelError
 from sightline.reader import Reader
+from tiny_model import DOCUMENT
 
 
 @pytest.fixture

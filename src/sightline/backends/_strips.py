@@ -23,8 +23,9 @@ MOST_ROWS = 256
 class Strip:
     """Rows i0:i1 × keys j0:j1.
 
-    s: logits [b, h, ti, tj], −inf where not admitted; spare: an uninitialised buffer of the same shape; capped: the logits
-    before bias and mask, where a softcap needs them for its gradient; q: [b·hk, group·ti, d], scaled; k: [b·hk, tj, d].
+    s: logits [b, h, ti, tj], −inf where not admitted; spare: an uninitialised buffer of the same shape; capped: the
+    logits before bias and mask, where a softcap needs them for its gradient; q: [b·hk, group·ti, d], scaled; k:
+    [b·hk, tj, d].
     """
 
     i0: int
@@ -54,7 +55,10 @@ class Workspace:
 
 
 def chunks(request: Request) -> Iterator[tuple[Request, slice, slice]]:
-    """Cut a request by batch entry and key head until a strip of each part has enough rows: (part, batch, query heads)."""
+    """Cut a request by batch entry and key head until a strip of each part has enough rows.
+
+    (part, batch, query heads).
+    """
     d = request.dims
     head = min(d.n, ROWS) * d.group * d.m
     heads = min(d.hk, max(1, STRIP // head))
@@ -157,7 +161,10 @@ def window(t: Tensor, i0: int, i1: int, j0: int, j1: int) -> Tensor:
 
 
 def toeplitz(vector: Tensor, n: int, i0: int, i1: int, j0: int, j1: int) -> Tensor:
-    """Spread a vector over j − i, indexed j − i + n − 1, [h|1, n + m − 1], into rows i0:i1 × keys j0:j1: [h|1, ti, tj]."""
+    """Spread a vector over j − i, indexed j − i + n − 1, [h|1, n + m − 1], into rows i0:i1 × keys j0:j1.
+
+    [h|1, ti, tj].
+    """
     first = j0 - (i1 - 1) + n - 1
     part = vector[:, first : first + (i1 - i0) + (j1 - j0) - 1]
     return part.unfold(-1, j1 - j0, 1).flip(-2)

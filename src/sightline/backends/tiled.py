@@ -1,11 +1,12 @@
 """Linear memory in plain PyTorch operations: runs anywhere PyTorch does, in any dtype, with any reduction.
 
-The rows are cut into strips, as many rows as keep one strip of logits within a fixed budget; a strip spans every key that any
-of its rows admits. All reductions of a strip, those of settled weights too, are taken while it is at hand, so q·k is computed
-once. Which strips there are depends on the scores alone, never on what is observed: observing changes no bit of the output.
+The rows are cut into strips, as many rows as keep one strip of logits within a fixed budget; a strip spans every key
+that any of its rows admits. All reductions of a strip, those of settled weights too, are taken while it is at hand,
+so q·k is computed once. Which strips there are depends on the scores alone, never on what is observed: observing
+changes no bit of the output.
 
-Logits, weights and observations are float32 (float64 for float64) whatever the inputs are: products of bfloat16 or float16
-inputs are accumulated in float32, so observations are exact for the inputs given.
+Logits, weights and observations are float32 (float64 for float64) whatever the inputs are: products of bfloat16 or
+float16 inputs are accumulated in float32, so observations are exact for the inputs given.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def _sweep(
 
 
 def _gradient_field(request: Request, strip: Strip, p: Tensor) -> Tensor:
-    """R = P ∘ (dO vᵀ), or the part of it that was asked for, over the strip's logits, which no sweep of a field reads."""
+    """R = P ∘ (dO vᵀ), or the part of it that was asked for, in place of the strip's logits: no sweep of R reads them."""
     field, d = request.field, request.dims
     if field is None:
         return p
@@ -119,7 +120,8 @@ def settle(request: Request) -> Partial:
 def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
     """The gradients of Σ results · grads, in linear memory; grads has one entry per result, the log-sum-exp left out.
 
-    One backward for all reductions: dS = P ∘ (Σ_r D_r − δ) + P·g_lse, with D_r = ∂L/∂P by reduction r, δ_i = Σ_j P_ij ΣD_ij.
+    One backward for all reductions: dS = P ∘ (Σ_r D_r − δ) + P·g_lse, with D_r = ∂L/∂P by reduction r, δ_i = Σ_j P_ij
+    ΣD_ij.
     """
     made = Gradients.zeros(request, needs)
     workspace = Workspace(request.dtype, request.q.device)

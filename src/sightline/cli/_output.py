@@ -22,7 +22,8 @@ def check_target(target: str | None) -> None:
         raise InputError(f"the result was to be written to {target!r}; that is a folder. Name a file.")
     if not path.absolute().parent.is_dir():
         raise InputError(
-            f"the result was to be written to {target!r}; the folder {str(path.parent)!r} does not exist. Make it first."
+            f"the result was to be written to {target!r}; the folder {str(path.parent)!r} does not exist. "
+            "Make it first."
         )
     if not os.access(path.absolute().parent, os.W_OK):
         raise InputError(

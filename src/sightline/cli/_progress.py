@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -24,7 +24,7 @@ _PHASES = {
 
 
 @contextmanager
-def shown() -> Iterator[Told | None]:
+def shown() -> Generator[Told | None]:
     """What a task reports its progress to: one line for each phase. None where standard error is no terminal."""
     if not sys.stderr.isatty():
         yield None

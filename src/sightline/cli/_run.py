@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import traceback
 from collections.abc import Sequence
 from importlib import import_module
@@ -55,26 +53,19 @@ def _app() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run a command line; the exit code. Errors go to standard error, as one message without a traceback.
 
-    With --debug among a command's options the traceback comes too.
+    With --debug among a command's options the traceback comes too. Click ends the process itself, silently and with
+    code 1, where whoever reads the output has gone.
     """
     debug = "--debug" in arguments
     try:
         result: Any = _app.main(list(arguments), prog_name="sightline", standalone_mode=False)
-        sys.stdout.flush()
         return result if isinstance(result, int) else 0
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return 2
     except click.UsageError as error:
         error.show()
         return 2
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         return 130
-    except BrokenPipeError:
-        # Whoever read our output has gone. What is still in the buffer must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except SightlineError as error:
         if debug:
             traceback.print_exc()

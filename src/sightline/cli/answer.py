@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,9 @@ __all__ = ["command"]
 @click.argument("document")
 @click.argument("question")
 @click.option("--model", default=DEFAULT, show_default=True, help="A known name, a folder, or a hub id.")
-@click.option("--max-new-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Length of the answer.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Length of the answer."
+)
 @click.option("--citations", type=click.IntRange(min=0), default=3, show_default=True, help="Sentences to measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")

@@ -71,15 +71,21 @@ class LazyMask(Tensor):
 _KEEPS: frozenset[Any] = frozenset(
     {Tensor.contiguous, Tensor.to, Tensor.detach, Tensor.clone, Tensor.cpu, Tensor.cuda, Tensor.__deepcopy__}
 )
-# What asks about the tensor and not for its values.
+# What asks about the tensor and not for its values: models do, and torch.compile of all that enters a graph.
+_ATTRIBUTES = [
+    "shape", "dtype", "device", "ndim", "layout", "requires_grad", "is_cuda", "is_cpu", "is_meta", "is_leaf",
+    "_base", "grad", "grad_fn", "is_mkldnn", "is_nested", "is_quantized", "is_sparse",
+]  # fmt: skip
+_METHODS = [
+    "size", "dim", "numel", "stride", "is_contiguous", "is_floating_point", "is_complex", "get_device",
+    "__len__", "__hash__", "_is_view", "is_conj", "is_neg", "storage_offset", "untyped_storage",
+]  # fmt: skip
 _DESCRIBES: frozenset[Any] = frozenset(
-    {getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "requires_grad")}
-    | {getattr(Tensor, name).__get__ for name in ("is_cuda", "is_cpu", "is_meta", "is_leaf", "grad_fn")}
-    | {Tensor.size, Tensor.dim, Tensor.numel, Tensor.stride, Tensor.__len__, Tensor.__hash__}
-    | {Tensor.is_floating_point, Tensor.is_complex, Tensor.is_contiguous, Tensor.get_device, Tensor.element_size}
+    [getattr(Tensor, name).__get__ for name in _ATTRIBUTES] + [getattr(Tensor, name) for name in _METHODS]
 )
 
 
+@torch.compiler.disable(reason="masks are worked out from their values, outside of any graph")
 def lazy_mask(
     batch_size: int,
     q_length: int,

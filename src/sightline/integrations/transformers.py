@@ -91,6 +91,7 @@ def attached(model: nn.Module) -> Generator[None]:
     try:
         for root in roots:
             root.set_attn_implementation(NAME)
+            _check_attached(root)
         yield
     finally:
         with _lock:
@@ -120,6 +121,7 @@ def register() -> None:
     AttentionMaskInterface.register(NAME, lazy_mask)
 
 
+@torch.compiler.disable(reason="masks and listeners are plain Python; the model around them still compiles")
 def sightline_attention(
     module: nn.Module,
     query: Tensor,
@@ -138,7 +140,7 @@ def sightline_attention(
 
     query [b,h,n,d], key [b,hk,m,d] and value [b,hk,m,dv] come after rotary embedding and cache; s_aux [h] are the
     logits of the sinks; position_bias [b|1,h,n,m] is added to the logits. Returns the output [b,n,h,dv] and None: there
-    is no matrix to return.
+    is no matrix to return. In a compiled model the graph breaks here.
 
     Raises Unsupported for dropout and for every keyword argument that is not known to be harmless.
     """
@@ -253,12 +255,23 @@ def _roots(model: nn.Module) -> list[PreTrainedModel]:
     for part in inside:
         if not part._can_set_attn_implementation():
             raise Unsupported(
-                f"{type(model).__name__} was asked to compute its attention with Sightline; {type(part).__name__} "
-                "computes attention in its own code, not through Transformers' AttentionInterface, so it can be "
-                "neither replaced nor observed. Use a model family that goes through it, such as Llama, Qwen or BERT."
+                f"{type(model).__name__} was asked to compute its attention with Sightline; "
+                f"{'it' if part is model else type(part).__name__} computes attention in its own code, not through "
+                "Transformers' AttentionInterface, so it can be neither replaced nor observed. Use a model family that "
+                "goes through it, such as Llama, Qwen or BERT."
             )
     nested = {id(child) for part in inside for child in part.modules() if child is not part}
     return [part for part in inside if id(part) not in nested]
+
+
+def _check_attached(root: PreTrainedModel) -> None:
+    """Raise Unsupported where a part kept its implementation: it would run unobserved, and nobody would know."""
+    for part in root.modules():
+        if isinstance(part, PreTrainedModel) and part.config._attn_implementation != NAME:
+            raise Unsupported(
+                f"{type(root).__name__} was asked to compute its attention with Sightline; {type(part).__name__} stays "
+                f'with "{part.config._attn_implementation}" when told to change. Use a model that can be told.'
+            )
 
 
 def _configs(root: PreTrainedModel) -> Iterator[Any]:

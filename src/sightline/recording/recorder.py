@@ -61,7 +61,8 @@ class Record(Mapping[str, Any]):
     """The reductions of one call, by name: `record["entropy"]`.
 
     `query_positions` (None where not known) and `key_positions` are those of P's rows and columns in the model's input,
-    padding included (see `Call`); `heads` are the query heads that the results' head dimension holds.
+    padding included (see `Call`); `heads` are the query heads that the results' head dimension holds. In beam search
+    the batch dimension holds the beams; the keys of a static cache include its slots that are still empty.
     """
 
     module: str

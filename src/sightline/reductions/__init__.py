@@ -7,7 +7,26 @@ from .rows import Entropy, LogSumExp, RowMoment, SegmentMass
 from .selection import Entries, Peak, Peaks, Rows, TopK
 
 __all__ = [
-    "Additive", "BlockMass", "BlockMax", "ColumnMax", "ColumnMoment", "Entries", "Entropy", "LogSumExp", "Peak", "Peaks",
-    "Phase", "Received", "Reduction", "RowFold", "RowMoment", "RowWise", "Rows", "SegmentMass", "Settled", "Sweep", "Tile",
+    "Additive",
+    "BlockMass",
+    "BlockMax",
+    "ColumnMax",
+    "ColumnMoment",
+    "Entries",
+    "Entropy",
+    "LogSumExp",
+    "Peak",
+    "Peaks",
+    "Phase",
+    "Received",
+    "Reduction",
+    "RowFold",
+    "RowMoment",
+    "RowWise",
+    "Rows",
+    "SegmentMass",
+    "Settled",
+    "Sweep",
+    "Tile",
     "TopK",
-]  # fmt: skip
+]

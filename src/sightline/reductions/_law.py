@@ -6,8 +6,8 @@ Three kinds, by what they need to know:
     Sweep        SETTLED   anything that crosses rows or reads final weights; runs once the rows are settled
     RowWise, Additive      SETTLED reductions written as their definition alone, for users' own (see CONTRIBUTING)
 
-Every reduction is a frozen dataclass whose fields are integers, floats and tensors. That is all an operator boundary needs:
-`encode` flattens reductions to a class name and lists, `decode` builds them again on the other side.
+Every reduction is a frozen dataclass whose fields are integers, floats and tensors. That is all an operator boundary
+needs: `encode` flattens reductions to a class name and lists, `decode` builds them again on the other side.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ class Tile:
 @dataclass(frozen=True)
 class Settled:
     """Rows whose mass is final. lse: [b, h, ti] log-sum-exp, sink included; mass: Σ_j e^(s − reference) over keys;
-    total: mass plus the sink's share, 1 where that is 0; reference: finite."""
+    total: mass plus the sink's share, 1 where that is 0; reference: finite.
+    """
 
     reference: Tensor
     mass: Tensor
@@ -113,7 +114,7 @@ class Reduction:
     def operand_gradient(self, grads: Sequence[Tensor | None], tile: Tile, into: Sequence[Tensor]) -> None:
         """Add this tile's part of the operands' gradients to `into`, one per floating tensor field, shaped as bound."""
 
-    # -- crossing the operator boundary, slicing, converting: the same for every reduction ------------------------------
+    # -- crossing the operator boundary, slicing, converting: the same for every reduction -------------------
 
     registry: ClassVar[dict[str, type[Reduction]]] = {}
 
@@ -126,7 +127,10 @@ class Reduction:
         return [t for f in fields(self) if isinstance(t := getattr(self, f.name), Tensor)]  # type: ignore[arg-type]
 
     def heads(self, batch: slice, heads: slice, h: int) -> Self:
-        """The reduction of some batch entries and query heads; heads of an operand that serves a group are kept once."""
+        """The reduction of some batch entries and query heads.
+
+        Heads of an operand that serves a group are kept once.
+        """
         cut: dict[str, Any] = {}
         for f in fields(self):  # type: ignore[arg-type]
             t = getattr(self, f.name)
@@ -255,7 +259,8 @@ def encode(reductions: Sequence[Reduction]) -> Encoded:
                 ints.append(value)
             else:
                 raise SpecError(
-                    f"{type(r).__name__}.{f.name} must be an int, a float, a tensor or None; it is {type(value).__name__}."
+                    f"{type(r).__name__}.{f.name} must be an int, a float, a tensor or None; "
+                    f"it is {type(value).__name__}."
                 )
         kinds.append(f"{type(r).__module__}.{type(r).__qualname__}:{types}")
     return Encoded(",".join(kinds), ints, floats, tensors)
@@ -274,8 +279,8 @@ def decode(kinds: str, ints: Sequence[int], floats: Sequence[float], operands: S
 def by_head(name: str, t: Tensor, tail: tuple[int, ...], dims: Dims, layout: str) -> Tensor:
     """Give an operand its two leading dimensions, (b or 1, one of 1, hk, h), and check it. Raises ShapeError.
 
-    `tail` are the sizes after them, −1 for any. Without the heads dimension the operand serves all heads, without either
-    it serves the whole batch.
+    `tail` are the sizes after them, −1 for any. Without the heads dimension the operand serves all heads, without
+    either it serves the whole batch.
     """
     if t.ndim == len(tail):
         t = t[None, None]

@@ -1,4 +1,7 @@
-"""Reductions of blocks: the attention map at any resolution. Blocks may be of any size; the last ones are what is left."""
+"""Reductions of blocks: the attention map at any resolution. Blocks may be of any size.
+
+The last ones are what is left.
+"""
 
 from __future__ import annotations
 

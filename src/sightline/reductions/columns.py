@@ -58,7 +58,10 @@ class Received(Sweep):
 
 @dataclass(frozen=True, eq=False)
 class ColumnMoment(Sweep):
-    """Pᵀ w: what each key receives of w, [b|1, h|hk|1, n, c], from the queries that look at it -> [b, h, m, c], in w's dtype."""
+    """Pᵀ w: what each key receives of w from the queries that look at it -> [b, h, m, c], in w's dtype.
+
+    w: [b|1, h|hk|1, n, c]. Gradients flow to q, k and w.
+    """
 
     w: Tensor = operand()
 

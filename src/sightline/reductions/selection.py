@@ -1,7 +1,7 @@
 """Reductions that pick: the largest weights, chosen rows, chosen entries.
 
-Finding and reading are two reductions: `TopK` and `Peak` find keys and carry no gradient; `Entries` reads any keys, exactly
-and differentiably.
+Finding and reading are two reductions: `TopK` and `Peak` find keys and carry no gradient; `Entries` reads any keys,
+exactly and differentiably.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Peak(RowFold):
 class TopK(RowFold):
     """The k keys with the largest weights of each row, largest first, the first of equals -> int64 [b, h, n, k].
 
-    −1 where a row admits fewer than k keys. k is at most 64. Works on logits: softmax keeps their order, so no mass is needed.
-    A selection: it carries no gradient; read the weights with Entries(keys).
+    −1 where a row admits fewer than k keys. k is at most 64. Works on logits: softmax keeps their order, so no mass
+    is needed. A selection: it carries no gradient; read the weights with Entries(keys).
     """
 
     k: int
@@ -114,7 +114,10 @@ class TopK(RowFold):
 
 @dataclass(frozen=True, eq=False)
 class Rows(Sweep):
-    """P_i: whole rows, for chosen queries i -> [b, h, len(i), m]. i: integers, in any order; negative ones count from the end."""
+    """P_i: whole rows, for chosen queries i -> [b, h, len(i), m]. i: integers, in any order.
+
+    Negative ones count from the end.
+    """
 
     i: Tensor
 
@@ -174,7 +177,8 @@ class Entries(Sweep):
         keys = keys.to(device=device, dtype=torch.int64)
         if not torch.compiler.is_compiling() and bool(((keys < -1) | (keys >= dims.m)).any()):
             raise SpecError(
-                f"Entries.keys must lie between −1 and {dims.m - 1}; they go from {int(keys.min())} to {int(keys.max())}."
+                f"Entries.keys must lie between −1 and {dims.m - 1}; "
+                f"they go from {int(keys.min())} to {int(keys.max())}."
             )
         keys = by_head("Entries.keys", keys, (dims.n, -1), dims, "[b|1, h|hk|1, n, c]")
         return replace(self, keys=keys)
@@ -227,5 +231,7 @@ def _ordered(values: Tensor, index: Tensor, k: int) -> tuple[Tensor, Tensor]:
         at = ((bits.to(torch.int64) << 32) + (0xFFFFFFFF - index)).topk(k, -1).indices
     else:
         by_index = index.argsort(-1)
-        at = by_index.gather(-1, values.gather(-1, by_index).sort(dim=-1, descending=True, stable=True).indices[..., :k])
+        at = by_index.gather(
+            -1, values.gather(-1, by_index).sort(dim=-1, descending=True, stable=True).indices[..., :k]
+        )
     return values.gather(-1, at), index.gather(-1, at)

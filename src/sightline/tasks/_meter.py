@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -23,10 +24,9 @@ class Meter:
     """
 
     def __enter__(self) -> Meter:
-        try:
+        # Not Linux, or not permitted: the figure is then the older peak, as the docstring says.
+        with suppress(OSError):
             _CLEAR.write_text("5")  # proc(5): the peak mark becomes what is resident now
-        except OSError:
-            pass  # not Linux, or not permitted: the figure is then the older peak, as the docstring says
         if torch.cuda.is_initialized():
             torch.cuda.reset_peak_memory_stats()
         self._start = time.perf_counter()
@@ -43,12 +43,10 @@ class Meter:
 
 def _peak_resident() -> int:
     """The peak mark of this process in bytes, 0 where the system keeps none."""
-    try:
+    with suppress(OSError):  # not Linux
         for line in _STATUS.read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux
     try:
         import resource
     except ModuleNotFoundError:  # Windows

@@ -14,7 +14,7 @@ __all__ = ["Prompt", "stop_tokens"]
 _ORDER = "Using only the text above, answer in one short sentence."
 
 _MARK = "\ue000sightline\ue000"
-"""Stands for the user's text while the chat template is rendered. Private-use characters: no template tests for them."""
+"""Stands for the user's text while the chat template is rendered: private-use characters, unknown to templates."""
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,9 @@ def _check_length(network: Any, name: str, tokens: int, room: int) -> None:
     limit = getattr(network.config.get_text_config(decoder=True), "max_position_embeddings", None)
     if limit is not None and tokens + room > limit:
         raise InputError(
-            f"an answer from this document was asked for; with the question it has {tokens:,} tokens and the answer may "
-            f"take {room:,} more, and the context of {name} is {limit:,} tokens. Give a shorter document, or a model "
-            "with a longer context."
+            f"an answer from this document was asked for; with the question it has {tokens:,} tokens and the answer "
+            f"may take {room:,} more, and the context of {name} is {limit:,} tokens. Give a shorter document, "
+            "or a model with a longer context."
         )
 
 

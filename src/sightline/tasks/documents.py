@@ -23,7 +23,7 @@ def read_document(place: str) -> str:
     if data.startswith(_OTHER_UNICODE):
         raise InputError(f"{name} was given as the document; it is UTF-16 or UTF-32 text. Convert it to UTF-8.")
     if 0 in data:
-        raise InputError(f"{name} was given as the document; it is a binary file (it holds NUL bytes). Give plain text.")
+        raise InputError(f"{name} was given as the document; it is a binary file (it holds NUL bytes). Give text.")
     try:
         text = data.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError as error:
