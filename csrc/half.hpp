@@ -18,8 +18,8 @@ ALWAYS_INLINE float from_bf16(uint16_t x) {
 ALWAYS_INLINE uint16_t to_bf16(float x) {
     uint32_t bits;
     std::memcpy(&bits, &x, 4);
-    if (x != x) return 0x7FC0;
-    return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+    const uint32_t rounded = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16;
+    return static_cast<uint16_t>(x != x ? 0x7FC0 : rounded);
 }
 
 ALWAYS_INLINE float from_f16(uint16_t x) {

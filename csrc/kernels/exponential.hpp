@@ -9,21 +9,23 @@ namespace {
 
 constexpr float kDeep = -104.0f;  // e^x is 0 from here down
 
-// e^x for x <= 88, within 1.5 units in the last place; exactly 0 below the smallest normal result or a little further.
+// e^x for x <= 88, within 2 units in the last place for small |x|, |x| eps beyond; 0 where no float holds it, exactly 1 at 0.
+// 2^n times a polynomial of the fraction, fitted to 2^f over [-1/2, 1/2] with its constant term held at 1.
 INLINE Floats exponential(Floats x) {
+    const Floats y = larger(splat(kDeep), x) * 1.44269504088896341f;
+#if defined(__AVX512F__)
+    const Floats n = (Floats)_mm512_roundscale_ps((__m512)y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
     const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves a rounded integer in the low bits
-    x = larger(splat(kDeep), x);
-    const Floats turned = fma(x, splat(1.44269504088896341f), magic);
-    const Floats n = turned - magic;
-    Floats f = fma(n, splat(-0.693359375f), x);
-    f = fma(n, splat(2.12194440e-4f), f);
-    Floats p = splat(1.9875691500e-4f);
-    p = fma(p, f, splat(1.3981999507e-3f));
-    p = fma(p, f, splat(8.3334519073e-3f));
-    p = fma(p, f, splat(4.1665795894e-2f));
-    p = fma(p, f, splat(1.6666665459e-1f));
-    p = fma(p, f, splat(5.0000001201e-1f));
-    p = fma(p, f * f, f) + 1.0f;
+    const Floats turned = y + magic, n = turned - magic;
+#endif
+    const Floats f = y - n;
+    Floats p = splat(1.3264731371e-3f);
+    p = fma(p, f, splat(9.6715139259e-3f));
+    p = fma(p, f, splat(5.5507337329e-2f));
+    p = fma(p, f, splat(2.4022242061e-1f));
+    p = fma(p, f, splat(6.9314697761e-1f));
+    p = fma(p, f, splat(1.0f));
 #if defined(__AVX512F__)
     return (Floats)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else

@@ -42,6 +42,20 @@ INLINE double remaining_scale(const Request& r) {
     return pairs(r) && !shaped(r.scores) && scale > 0 ? scale : 1;
 }
 
+// `count` floats times a factor, in the kind of the result.
+INLINE void write_row(const float* x, float factor, long count, void* out, Kind kind, long at) {
+    switch (kind) {
+        case Kind::bf16:
+            for (long c = 0; c < count; ++c) static_cast<uint16_t*>(out)[at + c] = to_bf16(x[c] * factor);
+            break;
+        case Kind::f16:
+            for (long c = 0; c < count; ++c) static_cast<uint16_t*>(out)[at + c] = to_f16(x[c] * factor);
+            break;
+        default:
+            for (long c = 0; c < count; ++c) static_cast<float*>(out)[at + c] = x[c] * factor;
+    }
+}
+
 INLINE void finish_row(const Block& b, int i, const Observation& o, const Settled& s, const Folds& folds, long base) {
     const Request& r = *b.request;
     const long at = cell(r, b.batch, b.row[i]);
@@ -49,7 +63,7 @@ INLINE void finish_row(const Block& b, int i, const Observation& o, const Settle
         case What::moment: {
             const float factor = s.live ? static_cast<float>(s.turn / s.total) : 0;
             const float* row = b.state.moments + base + i * up(o.count, kPanel);
-            for (long c = 0; c < o.count; ++c) put_element(o.out, o.out_kind, at * o.count + c, row[c] * factor);
+            write_row(row, factor, o.count, o.out, o.out_kind, at * o.count);
             break;
         }
         case What::entropy: {

@@ -3,6 +3,7 @@
 
 #include "../kernels.hpp"
 #include "multiply.hpp"
+#include "transpose.hpp"
 
 namespace sightline {
 namespace {
@@ -64,24 +65,50 @@ float pack_queries(const Block& b, void* out) {
     return !pairs(r) || scale == 0 ? 1 : std::fabs(scale);
 }
 
+// kPanel rows of `words` words as one panel [words, kPanel]: a transpose.
+INLINE void pack_panel(const uint32_t* const (&row)[kPanel], long words, uint32_t* panel) {
+    long w = 0;
+    for (; w + kLanes <= words; w += kLanes) {
+        for (int c = 0; c < kPanel; c += kLanes) {
+            Ints square[kLanes];
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; ++i) square[i] = load<Ints>(row[c + i] + w);
+            transpose(square);
+#pragma GCC unroll 16
+            for (int i = 0; i < kLanes; ++i) store(panel + (w + i) * kPanel + c, square[i]);
+        }
+    }
+    for (; w < words; ++w)
+        for (int c = 0; c < kPanel; ++c) std::memcpy(panel + w * kPanel + c, row[c] + w, sizeof(uint32_t));
+}
+
 // Keys j0 ... j1 - 1 as panels of kPanel keys; j0 is a multiple of kPanel.
 void pack_keys(const Request& r, int batch, int head, int j0, int j1, char* out) {
+    const View& k = r.k;
     const int d = r.dims.d;
     const long words = depth(r);
-    alignas(64) uint32_t row[kWidest];
+    const bool as_it_is = k.stride[3] == 1 && (pairs(r) ? d % 2 == 0 : k.kind == Kind::f32);
+    alignas(64) uint32_t converted[kPanel][kWidest];
+    alignas(64) static const uint32_t nothing[kWidest] = {};
     for (int j = j0; j < j1; j += kPanel) {
-        uint32_t* panel = reinterpret_cast<uint32_t*>(out) + (j - j0) * words;
-        if (j1 - j < kPanel) std::memset(panel, 0, sizeof(uint32_t) * static_cast<size_t>(words * kPanel));
-        for (int c = 0; c < kPanel && j + c < j1; ++c) {
-            const long at = r.k.at(batch, head, j + c);
-            if (pairs(r)) {
-                row[words - 1] = 0;
-                read_bits(r.k, at, r.k.stride[3], d, reinterpret_cast<uint16_t*>(row));
-            } else {
-                read_floats(r.k, at, r.k.stride[3], d, reinterpret_cast<float*>(row));
+        const uint32_t* row[kPanel];
+        for (int c = 0; c < kPanel; ++c) {
+            const long at = k.at(batch, head, j + c);
+            row[c] = nothing;
+            if (j + c >= j1) continue;
+            if (as_it_is) {
+                row[c] = reinterpret_cast<const uint32_t*>(static_cast<const char*>(k.data) + at * (pairs(r) ? 2 : 4));
+                continue;
             }
-            for (long w = 0; w < words; ++w) panel[w * kPanel + c] = row[w];
+            row[c] = converted[c];
+            if (!pairs(r)) {
+                read_floats(k, at, k.stride[3], d, reinterpret_cast<float*>(converted[c]));
+            } else {
+                converted[c][words - 1] = 0;
+                read_bits(k, at, k.stride[3], d, reinterpret_cast<uint16_t*>(converted[c]));
+            }
         }
+        pack_panel(row, words, reinterpret_cast<uint32_t*>(out) + (j - j0) * words);
     }
 }
 

@@ -44,10 +44,8 @@ INLINE void fold_largest(const Block& b, const Folds& folds, int j0, int width, 
         const float most = largest(larger(top, next));
         highest[i] = most * scale;
         if (folds.peak && most > b.state.peak[i]) {
-            int j = 0;
-            while (j < width && x[j] != most) ++j;
             b.state.peak[i] = most;
-            b.state.peak_key[i] = j0 + j;
+            b.state.peak_key[i] = j0 + first_largest(x, width, most);
         }
         if (folds.top) {
             const int size = padded_top(folds.top);

@@ -1,6 +1,7 @@
 // The largest logits of a row, in order: score descending, key ascending, exactly.
 #pragma once
 
+#include "../kernels.hpp"
 #include "vector.hpp"
 
 namespace sightline {
@@ -39,26 +40,43 @@ INLINE void insert(float* values, int* keys, int size, float x, int key) {
     }
 }
 
-// Every x_j above `cut`, with its key, in order; returns how many. The buffers hold n + kLanes.
-INLINE int collect(const float* x, int n, float cut, int j0, float* values, int* keys) {
-    int count = 0;
+constexpr int kWords = kTile / 64;
+
+// Which of n <= kTile numbers are above `cut`, as bits; returns how many.
+INLINE int above(const float* x, int n, float cut, uint64_t* bits) {
+    uint64_t word[kWords] = {};
+    for (int at = 0; at < n; at += kLanes) {
 #if defined(__AVX512F__)
-    Ints j = counting() + j0;
-    for (int at = 0; at < n; at += kLanes, j += kLanes) {
-        const Floats v = load(x + at);
-        const __mmask16 above = _mm512_cmp_ps_mask((__m512)v, (__m512)splat(cut), _CMP_GT_OQ);
-        _mm512_storeu_ps(values + count, _mm512_maskz_compress_ps(above, (__m512)v));
-        _mm512_storeu_si512(keys + count, _mm512_maskz_compress_epi32(above, (__m512i)j));
-        count += __builtin_popcount(above);
-    }
+        const uint64_t some = _mm512_cmp_ps_mask((__m512)load(x + at), (__m512)splat(cut), _CMP_GT_OQ);
+#elif defined(__AVX2__)
+        const uint64_t some = static_cast<uint32_t>(_mm256_movemask_ps((__m256)(load(x + at) > splat(cut))));
 #else
-    for (int at = 0; at < n; ++at) {
-        values[count] = x[at];
-        keys[count] = j0 + at;
-        count += x[at] > cut;
-    }
+        uint64_t some = 0;
+        for (int i = 0; i < kLanes; ++i) some |= uint64_t{x[at + i] > cut} << i;
 #endif
+        word[at / 64] |= some << at % 64;
+    }
+    int count = 0;
+    for (int w = 0; w < kWords; ++w) count += __builtin_popcountll(bits[w] = word[w]);
     return count;
+}
+
+// The next float below a finite x.
+INLINE float just_below(float x) {
+    int32_t bits;
+    std::memcpy(&bits, &x, 4);
+    bits = x > 0 ? bits - 1 : x < 0 ? bits + 1 : INT32_MIN + 1;
+    std::memcpy(&x, &bits, 4);
+    return x;
+}
+
+// Where the first of n <= kTile numbers is that is as large as the largest.
+INLINE int first_largest(const float* x, int n, float most) {
+    uint64_t bits[kWords];
+    if (!above(x, n, just_below(most), bits)) return 0;
+    int w = 0;
+    while (!bits[w]) ++w;
+    return 64 * w + __builtin_ctzll(bits[w]);
 }
 
 // A number that at least k of the x are no smaller than: the least of k or more maxima of disjoint parts.
@@ -89,13 +107,35 @@ INLINE float at_least(const float* x, int n, int k) {
 INLINE void fold_top(const float* x, int n, int j0, float most, float* values, int* keys, int k) {
     const float last = values[k - 1];
     if (!(most > last)) return;
-    const float bound = at_least(x, n, k);
-    // Equals of the list's last come later and lose; equals of the bound may be among the largest.
-    const float cut = bound > last ? std::nextafter(bound, -INFINITY) : last;
-    float found[kTile + kLanes];
-    int found_keys[kTile + kLanes];
-    const int count = collect(x, n, cut, j0, found, found_keys), size = padded_top(k);
-    for (int i = 0; i < count; ++i) insert(values, keys, size, found[i], found_keys[i]);
+    uint64_t bits[kWords];
+    // Equals of the list's last come later and lose.
+    if (above(x, n, last, bits) > 2 * k) {
+        // Too many, as in a row's first tile: equals of the bound may be among the largest, those below it cannot.
+        const float bound = at_least(x, n, k);
+        if (bound > last) above(x, n, just_below(bound), bits);
+    }
+    const int size = padded_top(k);
+    if (size == kLanes) {  // the list stays in two registers
+        Floats list = load(values);
+        Ints list_keys = load<Ints>(keys);
+        for (int w = 0; w < kWords; ++w) {
+            for (uint64_t rest = bits[w]; rest; rest &= rest - 1) {
+                const int j = 64 * w + __builtin_ctzll(rest);
+                const Floats it = splat(x[j]), left = pushed(splat(INFINITY), list);
+                const Ints keep = list >= it, shift = left < it;
+                list_keys = pick(keep, list_keys, pick(shift, pushed(Ints{}, list_keys), splat(int32_t{j0 + j})));
+                list = pick(keep, list, pick(shift, left, it));
+            }
+        }
+        store(values, list);
+        store(keys, list_keys);
+        return;
+    }
+    for (int w = 0; w < kWords; ++w)
+        for (uint64_t rest = bits[w]; rest; rest &= rest - 1) {
+            const int j = 64 * w + __builtin_ctzll(rest);
+            insert(values, keys, size, x[j], j0 + j);
+        }
 }
 
 // Fold another list into a list: keys may come in any order.

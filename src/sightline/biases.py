@@ -40,7 +40,7 @@ class Bias:
     """Base of all biases. Combine them with `+`."""
 
     def __add__(self, other: Bias) -> Bias:
-        return Sum(self, other)
+        return Sum(self, bias_of(other))
 
     def dense(self, dims: Dims, device: torch.device | str = "cpu") -> Tensor:
         """The definition: [b|1, h|1, n, m], added to the logits."""
@@ -49,6 +49,16 @@ class Bias:
     def lowered(self, dims: Dims, device: torch.device, dtype: torch.dtype) -> Added:
         """Lower to a vector over j − i, or a dense tensor, in the dtype of the logits. Raises ShapeError, SpecError."""
         raise NotImplementedError
+
+
+def bias_of(value: object) -> Bias:
+    """The value, checked to be a bias. Raises SpecError."""
+    if isinstance(value, Bias):
+        return value
+    if isinstance(value, type) and issubclass(value, Bias):
+        raise SpecError(f"a bias must be a value; it got the class {value.__name__}. Write {value.__name__}(…).")
+    hint = "Wrap it: DenseBias(t)." if isinstance(value, Tensor) else "Use one of sightline's, such as Alibi(slopes)."
+    raise SpecError(f"a bias must be one of sightline's biases; it is {type(value).__name__}. {hint}")
 
 
 def _distances(dims: Dims, device: torch.device | str) -> Tensor:

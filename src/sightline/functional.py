@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ._dims import Dims
+from ._dims import Dims, check_tensor
 from .biases import Bias
 from .errors import SpecError
 from .masks import Mask
@@ -91,7 +91,7 @@ def observe(
     >>> seen["received"][0, 0]
     tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
-    q, k, v = autocast(q, k, v)
+    q, k, v = autocast(q=q, k=k, v=v)
     dims = Dims.of(q, k)
     dims.check_value(v, k)
     scores = Scores.of(dims, q, mask, bias, scale, softcap, sinks)
@@ -101,10 +101,20 @@ def observe(
 
 def named(reductions: Mapping[str, Reduction]) -> list[Reduction]:
     """The reductions asked for, checked to be some. Raises SpecError."""
+    if not isinstance(reductions, Mapping):
+        raise SpecError(
+            f'reductions must be named, as in {{"spread": Entropy()}}; they came as {type(reductions).__name__}. '
+            "Give each a name."
+        )
     for name, r in reductions.items():
         if not isinstance(r, Reduction):
-            hint = f" Write {r.__name__}()." if isinstance(r, type) else ""
-            raise SpecError(f"reduction {name!r} must be a Reduction such as Entropy(); it is {r!r}.{hint}")
+            hint = f"Write {r.__name__}()." if isinstance(r, type) else "Use one of sightline.reductions."
+            raise SpecError(f"reduction {name!r} must be a Reduction such as Entropy(); it is {r!r}. {hint}")
+        if not is_dataclass(r):
+            raise SpecError(
+                f"reduction {name!r}, a {type(r).__name__}, must be a dataclass, so that operators can "
+                "take it apart; it is none. Decorate its class with @dataclass(frozen=True)."
+            )
     return list(reductions.values())
 
 
@@ -120,10 +130,13 @@ def run(request: Request, backend: str) -> list[Any]:
     return [r.pack(part) for r, part in zip(request.reductions, parts, strict=True)]
 
 
-def autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
+def autocast(**tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors in autocast's dtype where it is on, as PyTorch's own attention takes them; float64 is left alone."""
-    kind = tensors[0].device.type
-    if not torch.is_autocast_enabled(kind):
-        return tensors
+    for name, t in tensors.items():
+        check_tensor(name, t)
+    given = tuple(tensors.values())
+    kind = given[0].device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return given
     dtype = torch.get_autocast_dtype(kind)
-    return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors)
+    return tuple(t.to(dtype) if t.is_floating_point() and t.dtype != torch.float64 else t for t in given)

@@ -11,12 +11,12 @@ Each mask has two faces. `dense(dims)` is its definition, a boolean [b|1, h|1, n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 
 import torch
 from torch import Tensor
 
-from ._dims import Dims
+from ._dims import Dims, readable
 from .errors import ShapeError, SpecError
 
 
@@ -48,7 +48,7 @@ class Mask:
     """Base of all masks. Combine them with `&`."""
 
     def __and__(self, other: Mask) -> Mask:
-        return Both(self, other)
+        return Both(self, mask_of(other))
 
     def dense(self, dims: Dims, device: torch.device | str = "cpu") -> Tensor:
         """The definition: bool [b|1, h|1, n, m], True where admitted."""
@@ -57,6 +57,17 @@ class Mask:
     def admitted(self, dims: Dims, device: torch.device) -> Admitted:
         """Lower to intervals (and a dense boolean where there is one). Raises SpecError, ShapeError."""
         raise NotImplementedError
+
+
+def mask_of(value: object) -> Mask:
+    """The value, checked to be a mask. Raises SpecError."""
+    if isinstance(value, Mask):
+        return value
+    if isinstance(value, type) and issubclass(value, Mask) and is_dataclass(value):
+        written = f"{value.__name__}({'…' if fields(value) else ''})"
+        raise SpecError(f"a mask must be a value; it got the class {value.__name__}. Write {written}.")
+    hint = "Wrap it: DenseMask(t)." if isinstance(value, Tensor) else "Use one of sightline's, such as Causal()."
+    raise SpecError(f"a mask must be one of sightline's masks; it is {type(value).__name__}. {hint}")
 
 
 def _positions(dims: Dims, device: torch.device | str) -> Tensor:
@@ -85,7 +96,7 @@ def _lengths(name: str, value: Tensor | None, dims: Dims, limit: int, device: to
             f"{name} must be integers [b] with b={dims.b}; it is {value.dtype} with shape {tuple(value.shape)}."
         )
     # Reading values would break a traced graph; shapes are checked everywhere, values in eager mode.
-    if not torch.compiler.is_compiling() and bool(((value < 0) | (value > limit)).any()):
+    if readable(value) and bool(((value < 0) | (value > limit)).any()):
         raise SpecError(
             f"{name} must lie between 0 and {limit}; it goes from {int(value.min())} to {int(value.max())}."
         )
@@ -104,7 +115,7 @@ class Both(Mask):
 
     def admitted(self, dims: Dims, device: torch.device) -> Admitted:
         both = self.left.admitted(dims, device) & self.right.admitted(dims, device)
-        if torch.compiler.is_compiling() or both.lo is None or both.hi is None:
+        if both.lo is None or both.hi is None or not readable(both.lo, both.hi):
             return both
         if not bool((both.lo < both.hi).any()):
             raise SpecError(
@@ -199,7 +210,7 @@ class Packed(Mask):
                     f"Packed.{name} must be integers [s + 1] with s at least 1; "
                     f"it is {cu.dtype} with shape {tuple(cu.shape)}."
                 )
-            if not torch.compiler.is_compiling():
+            if readable(cu):
                 steps = cu.diff()
                 if int(cu[0]) != 0 or int(cu[-1]) > limit or bool((steps < 0).any()):
                     raise SpecError(

@@ -51,7 +51,7 @@ class AttentionMatrix:
         sinks: Tensor | None = None,
         backend: str = "auto",
     ) -> None:
-        q, k = autocast(q, k)
+        q, k = autocast(q=q, k=k)
         dims = Dims.of(q, k)
         self._set(q, k, Scores.of(dims, q, mask, bias, scale, softcap, sinks), backend)
 
@@ -142,6 +142,10 @@ class AttentionMatrix:
                     "For chosen rows use Rows(i), for chosen entries Entries(keys)."
                 )
             if isinstance(x, int):
+                if not -size <= x < size:
+                    raise IndexError(
+                        f"P[...]: index {n} is {x}; that dimension has size {size}. Use {-size} … {size - 1}."
+                    )
                 full[n] = range(size)[x]
             elif x.step is not None and x.step < 1:
                 raise SpecError(f"P[...] takes slices that go forward; index {n} has step {x.step}. Flip the result.")
@@ -160,7 +164,7 @@ class AttentionMatrix:
         j1 = self.dims.m if j1 is None else j1
         if not 0 <= j0 < j1 <= self.dims.m:
             raise SpecError(f"partial() needs keys 0 ≤ j0 < j1 ≤ {self.dims.m}; it got {j0}:{j1}.")
-        for name, r in reductions.items():
+        for name, r in zip(reductions, named(reductions), strict=True):
             if not isinstance(r, RowFold):
                 raise Unsupported(
                     f"partial() was asked for {name!r}, a {type(r).__name__}, which needs rows that are settled. "

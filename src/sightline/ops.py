@@ -68,7 +68,8 @@ def _request(args: Sequence[Any]) -> tuple[Request, str]:
 @torch.library.impl("sightline::reduce", "CompositeExplicitAutograd")
 def _reduce(*args: Any) -> list[Tensor]:
     request, backend = _request(args)
-    return ORDER[backend].forward(request)
+    with torch.autocast(request.q.device.type, enabled=False):
+        return ORDER[backend].forward(request)
 
 
 @torch.library.register_fake("sightline::reduce")
@@ -82,7 +83,8 @@ def _reduce_backward(*args: Any) -> list[Tensor]:
     request, backend = _request(args)
     flags, lse, grads = args[18:]
     needs = Needs(*flags)
-    return ORDER[backend].backward(request, lse, grads, needs).wanted(request, needs)
+    with torch.autocast(request.q.device.type, enabled=False):
+        return ORDER[backend].backward(request, lse, grads, needs).wanted(request, needs)
 
 
 @torch.library.register_fake("sightline::reduce_backward")

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .errors import SpecError
-from .reductions._law import RowFold, Settled, State, Tile
+from .reductions._law import RowFold, Settled, State, Tile, encode
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Partial:
         reference = finite(top)
         e = torch.sub(s, reference[..., None], out=e) if e is not None else s - reference[..., None]
         e.exp_()
-        tile = Tile(i0, j0, s, e, reference)
+        tile = Tile(i0, j0, j0 + s.shape[-1], s, e, reference)
         return Partial(folds, top, e.sum(-1), {name: fold.lift(tile) for name, fold in folds.items()})
 
     def shift(self, reference: Tensor) -> Partial:
@@ -53,9 +53,7 @@ class Partial:
 
     def merge(self, other: Partial) -> Partial:
         """The state after the keys of both. Raises SpecError when they fold different things."""
-        if list(self.folds) != list(other.folds) or any(
-            type(self.folds[name]) is not type(other.folds[name]) for name in self.folds
-        ):
+        if list(self.folds) != list(other.folds) or _shape(self.folds) != _shape(other.folds):
             raise SpecError(
                 f"merge needs partials of the same reductions; they fold {list(self.folds)} and {list(other.folds)}."
             )
@@ -85,6 +83,12 @@ class Partial:
         """The results by name. Adds the sinks' share [h], so give them once, at the end."""
         partial, rows = self.settle(sinks)
         return {name: fold.pack(fold.finish(partial.states[name], rows)) for name, fold in self.folds.items()}
+
+
+def _shape(folds: Mapping[str, RowFold]) -> tuple[object, ...]:
+    """What two partials must share to be merged: the reductions, their numbers, their operands' shapes."""
+    encoded = encode(list(folds.values()))
+    return encoded.kinds, encoded.ints, encoded.floats, [t.shape for t in encoded.operands]
 
 
 def merge(a: Partial, b: Partial) -> Partial:

@@ -8,10 +8,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ._dims import check_tensor
 from .errors import ShapeError, SpecError, Unsupported
 from .functional import bound, named, run
 from .matrix import AttentionMatrix
-from .reductions import Reduction, RowFold
+from .reductions import ColumnMoment, Reduction, RowFold
+from .reductions._law import floating
 from .request import Field, Request
 
 Part = Literal["signed", "positive", "absolute"]
@@ -35,8 +37,15 @@ def relevance(
     Raises ShapeError, SpecError, and Unsupported for reductions that fold logits.
     Source: gradient-weighted attention, Barkan et al. 2021; Chefer et al. 2021, eq. 5, with relu per head.
     """
+    if not isinstance(matrix, AttentionMatrix):
+        raise SpecError(
+            f"relevance takes an AttentionMatrix, which knows q and k; it got {type(matrix).__name__}. "
+            "Build one: AttentionMatrix(q, k)."
+        )
     dims = matrix.dims
     dims.check_value(v, matrix.k)
+    check_tensor("grad_out", grad_out)
+    floating("grad_out", grad_out, v.device)
     if tuple(grad_out.shape) != (dims.b, dims.h, dims.n, v.shape[-1]):
         raise ShapeError(
             f"grad_out must be [b, h, n, dv] = {[dims.b, dims.h, dims.n, v.shape[-1]]}; "
@@ -44,7 +53,7 @@ def relevance(
         )
     if part not in ("signed", "positive", "absolute"):
         raise SpecError(f"part={part!r} is not one of 'signed', 'positive', 'absolute'.")
-    for name, r in reductions.items():
+    for name, r in zip(reductions, named(reductions), strict=True):
         if isinstance(r, RowFold):
             raise Unsupported(
                 f"relevance was asked for {name!r}, a {type(r).__name__}, which folds logits; R has none. "
@@ -79,5 +88,5 @@ def rollout(matrices: Sequence[AttentionMatrix], target: Tensor) -> Tensor:
                 f"rollout needs square self-attention over the same {m} positions in every layer; "
                 f"layer {at} has {tuple(matrix.shape)}."
             )
-        w = ((matrix.mT @ w[:, None, :, None]).mean(1)[..., 0] + w) / 2
+        w = (matrix.reduce({"it": ColumnMoment(w[:, None, :, None])})["it"].mean(1)[..., 0] + w) / 2
     return w

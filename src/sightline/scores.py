@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ._dims import Dims
-from .biases import Added, Bias
+from ._dims import Dims, check_tensor
+from .biases import Added, Bias, bias_of
 from .errors import ShapeError, SpecError
-from .masks import Admitted, Mask
+from .masks import Admitted, Mask, mask_of
 
 
 def accumulator(dtype: torch.dtype) -> torch.dtype:
@@ -47,12 +47,6 @@ class Scores:
         sinks: Tensor | None,
     ) -> Scores:
         """Check and lower what the caller gave. scale defaults to 1/√d. Raises SpecError, ShapeError."""
-        if mask is not None and not isinstance(mask, Mask):
-            raise SpecError(f"mask must be one of sightline's masks, such as Causal(); it is {type(mask).__name__}.")
-        if bias is not None and not isinstance(bias, Bias):
-            raise SpecError(
-                f"bias must be one of sightline's biases, such as Alibi(slopes); it is {type(bias).__name__}."
-            )
         if scale is None:
             scale = 1 / math.sqrt(dims.d)
         elif not math.isfinite(scale):
@@ -60,6 +54,7 @@ class Scores:
         if softcap is not None and not (softcap > 0 and math.isfinite(softcap)):
             raise SpecError(f"softcap must be a positive number; it is {softcap}. Leave it out for no cap.")
         if sinks is not None:
+            check_tensor("sinks", sinks)
             if sinks.ndim != 1 or sinks.shape[0] != dims.h or not sinks.is_floating_point():
                 raise ShapeError(
                     f"sinks must be floating point [h] with h={dims.h}; "
@@ -67,8 +62,8 @@ class Scores:
                 )
             if sinks.device != q.device:
                 raise ShapeError(f"sinks must be on {q.device} with q; it is on {sinks.device}. Move it.")
-        seen = Admitted() if mask is None else mask.admitted(dims, q.device)
-        added = Added() if bias is None else bias.lowered(dims, q.device, accumulator(q.dtype))
+        seen = Admitted() if mask is None else mask_of(mask).admitted(dims, q.device)
+        added = Added() if bias is None else bias_of(bias).lowered(dims, q.device, accumulator(q.dtype))
         return Scores(float(scale), softcap, seen.lo, seen.hi, seen.allowed, added.relative, added.additive, sinks)
 
     def dense(self, q: Tensor, k: Tensor) -> Tensor:

@@ -103,6 +103,6 @@ def test_rows_without_keys_have_no_gradient(backend: str, how: str) -> None:
 
 
 def test_it_refuses_weights_without_a_reference() -> None:
-    tile = Tile(0, 0, torch.zeros(1, 1, 3, 4), torch.full((1, 1, 3, 4), 0.25))
+    tile = Tile(0, 0, 4, torch.zeros(1, 1, 3, 4), torch.full((1, 1, 3, 4), 0.25))
     with pytest.raises(SpecError, match="against a reference"):
         Entropy().lift(tile)

@@ -58,7 +58,10 @@ def _forward(request: Request, workspace: Workspace) -> list[Tensor]:
             for whole, made in zip(rows[at], fold.finish(partial.states[at], settled), strict=True):
                 whole[:, :, strip.i0 : strip.i1] = made
         if sweeps:
-            _sweep(request, strip, strip.spare.mul_(_normaliser(lifted, settled)[..., None]), sweeps, buffers)
+            p = _gradient_field(request, strip, strip.spare.mul_(_normaliser(lifted, settled)[..., None]), workspace)
+            tile = Tile(strip.i0, strip.j0, d.m, strip.s, p)
+            for at, sweep in sweeps.items():
+                sweep.absorb(buffers[at], _whole(tile) if sweep.whole_rows else tile)
     results = [lse]
     for at in range(len(reductions)):
         results.extend(buffers[at] if at in buffers else rows[str(at)])
@@ -71,34 +74,26 @@ def _normaliser(lifted: Partial, settled: Settled) -> Tensor:
     return moved / settled.total
 
 
-def _sweep(
-    request: Request, strip: Strip, p: Tensor, sweeps: dict[int, Sweep], buffers: dict[int, tuple[Tensor, ...]]
-) -> None:
-    """Let every sweep absorb the strip's settled weights, or the gradient field made of them."""
-    if request.field is not None:
-        p = _gradient_field(request, strip, p)
-    tile = Tile(strip.i0, strip.j0, strip.s, p)
-    for at, sweep in sweeps.items():
-        sweep.absorb(buffers[at], _whole(tile, request.dims.m) if sweep.whole_rows else tile)
-
-
-def _gradient_field(request: Request, strip: Strip, p: Tensor) -> Tensor:
-    """R = P ∘ (dO vᵀ), or the part of it that was asked for, in place of the strip's logits: no sweep of R reads them."""
+def _gradient_field(request: Request, strip: Strip, p: Tensor, workspace: Workspace) -> Tensor:
+    """The weights p themselves, or R = P ∘ (dO vᵀ), or the part of R that was asked for: [b, h, ti, tj]."""
     field, d = request.field, request.dims
     if field is None:
         return p
     g = field.grad_out[:, :, strip.i0 : strip.i1].to(p.dtype).reshape(d.b * d.hk, -1, field.v.shape[-1])
     v = field.v[:, :, strip.j0 : strip.j1].to(p.dtype).reshape(d.b * d.hk, -1, field.v.shape[-1])
-    torch.bmm(g, v.mT, out=strip.s.view(d.b * d.hk, -1, strip.s.shape[-1]))
-    r = strip.s.mul_(p)
-    return {"signed": lambda: r, "positive": lambda: r.clamp_(min=0), "absolute": r.abs_}[field.part]()
+    r = workspace.take("field", *p.shape)
+    torch.bmm(g, v.mT, out=r.view(d.b * d.hk, -1, p.shape[-1]))
+    r.mul_(p)
+    if field.part == "positive":
+        return r.clamp_(min=0)
+    return r.abs_() if field.part == "absolute" else r
 
 
-def _whole(tile: Tile, m: int) -> Tile:
+def _whole(tile: Tile) -> Tile:
     """The tile with the keys that its rows do not admit: logits −inf, weights 0."""
-    sides = (tile.j0, m - tile.j1)
+    sides = (tile.j0, tile.m - tile.j1)
     pad = torch.nn.functional.pad
-    return Tile(tile.i0, 0, pad(tile.s, sides, value=-torch.inf), pad(tile.w, sides))
+    return Tile(tile.i0, 0, tile.m, pad(tile.s, sides, value=-torch.inf), pad(tile.w, sides))
 
 
 def settle(request: Request) -> Partial:
@@ -152,7 +147,7 @@ def _backward(
     for strip in strips(request, workspace, keep_capped=True):
         reference = finite(lse[:, :, strip.i0 : strip.i1])
         p = torch.sub(strip.s, reference[..., None], out=strip.spare).exp_()
-        tile = Tile(strip.i0, strip.j0, strip.s, p, reference)
+        tile = Tile(strip.i0, strip.j0, d.m, strip.s, p, reference)
         sensitivity = workspace.take("sensitivity", *p.shape).zero_()
         rows: Tensor | None = None
         for r, into, own in flowing:

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
-from .._dims import Dims
-from ..errors import ShapeError, SpecError
+from .._dims import Dims, check_tensor
+from ..errors import ShapeError, SpecError, Unsupported
 
 Like = tuple[tuple[int, ...], torch.dtype]
 State = tuple[Tensor, ...]
@@ -36,7 +36,7 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True)
 class Tile:
-    """Rows i0: × keys j0: of one call, as a backend shows it to reductions.
+    """Rows i0: × keys j0: of one call with m keys, as a backend shows it to reductions.
 
     s: logits [b, h, ti, tj], −inf where not admitted. w: while settling e^(s − reference), once settled the weights
     (or the field derived from them that `relevance` reduces). reference: [b, h, ti], finite; None once settled.
@@ -44,6 +44,7 @@ class Tile:
 
     i0: int
     j0: int
+    m: int
     s: Tensor
     w: Tensor
     reference: Tensor | None = None
@@ -69,9 +70,8 @@ class Settled:
     lse: Tensor
 
 
-def operand(**kwargs: Any) -> Any:
-    """A tensor field whose two leading dimensions are (b or 1, a divisor of h); backends slice it by batch and head."""
-    return field(metadata={"by_head": True}, **kwargs)
+#: Metadata of a tensor field whose two leading dimensions are (b or 1, one of 1, hk, h): backends slice it by head.
+BY_HEAD = {"by_head": True}
 
 
 class Reduction:
@@ -105,7 +105,12 @@ class Reduction:
 
     def sensitivity(self, grads: Sequence[Tensor | None], tile: Tile, into: Tensor) -> None:
         """Add ∂L/∂p on this tile to `into` [b, h, ti, tj]. grads: one per result, whole. tile.w are the weights."""
-        raise NotImplementedError(f"{type(self).__name__} has no gradient on this backend; use backend='dense'.")
+        name = type(self).__name__
+        raise Unsupported(
+            f"a gradient of {name} was asked for; it has no gradient here, for its class gives no `sensitivity`. "
+            "Write one, set differentiable = False, or use backend='dense'.",
+            {"reduce_backward": [f"{name} gives no sensitivity"]},
+        )
 
     def row_sensitivity(self, grads: Sequence[Tensor | None], tile: Tile) -> Tensor | None:
         """∂L/∂lse [b, h, ti] of these rows, for reductions of the log-sum-exp itself."""
@@ -282,6 +287,7 @@ def by_head(name: str, t: Tensor, tail: tuple[int, ...], dims: Dims, layout: str
     `tail` are the sizes after them, −1 for any. Without the heads dimension the operand serves all heads, without
     either it serves the whole batch.
     """
+    check_tensor(name, t)
     if t.ndim == len(tail):
         t = t[None, None]
     elif t.ndim == len(tail) + 1:
@@ -318,8 +324,16 @@ def grouped_matmul(w: Tensor, f: Tensor) -> Tensor:
     return (w.reshape(b, heads, h // heads * ti, tj) @ f).reshape(b, h, ti, f.shape[-1])
 
 
+def whole_number(name: str, value: object) -> int:
+    """Check that a field is an integer. Raises SpecError."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise SpecError(f"{name} must be a whole number; it is {value!r}. Convert it with int().")
+    return value
+
+
 def floating(name: str, t: Tensor, device: torch.device) -> Tensor:
     """Check that an operand is floating point on the right device. Raises ShapeError."""
+    check_tensor(name, t)
     if not t.is_floating_point():
         raise ShapeError(f"{name} must be floating point; it is {t.dtype}. Convert it with .float().")
     if t.device != device:

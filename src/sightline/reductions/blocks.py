@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .._dims import Dims
 from ..errors import SpecError
-from ._law import Like, State, Sweep, Tile
+from ._law import Like, State, Sweep, Tile, whole_number
 from .columns import lowest
 
 
@@ -27,7 +27,8 @@ class _Blocks(Sweep):
         return (((dims.b, dims.h, -(-dims.n // self.rows), -(-dims.m // self.cols)), dtype),)
 
     def bind(self, dims: Dims, device: torch.device) -> Self:
-        if self.rows < 1 or self.cols < 1:
+        rows, cols = (whole_number(f"{type(self).__name__}.{n}", getattr(self, n)) for n in ("rows", "cols"))
+        if rows < 1 or cols < 1:
             raise SpecError(f"{type(self).__name__} needs blocks of at least 1 × 1; it got {self.rows} × {self.cols}.")
         return self
 
@@ -73,6 +74,11 @@ class BlockMax(_Blocks):
         by_row = pooled(tile.w, -2, tile.i0, self.rows, torch.amax)
         window = self._window(buffers, tile)
         torch.maximum(window, pooled(by_row, -1, tile.j0, self.cols, torch.amax), out=window)
+        # Keys that the tile leaves out are 0 in these rows: in every block that holds one.
+        rows = slice(tile.i0 // self.rows, -(-tile.i1 // self.rows))
+        buffers[0][:, :, rows, : -(-tile.j0 // self.cols)].clamp_(min=0)
+        if tile.j1 < tile.m:
+            buffers[0][:, :, rows, tile.j1 // self.cols :].clamp_(min=0)
 
 
 def pooled(t: Tensor, dim: int, first: int, size: int, op: Callable[..., Tensor]) -> Tensor:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
 from .._dims import Dims
-from ._law import Like, State, Sweep, Tile, by_head, floating, gather_heads, operand, spread
+from ._law import BY_HEAD, Like, State, Sweep, Tile, by_head, floating, gather_heads, spread
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,7 +20,7 @@ class Received(Sweep):
     weights: [b|1, h|1, n], how much each query counts; by default 1. Rows without keys contribute 0.
     """
 
-    weights: Tensor | None = operand(default=None)
+    weights: Tensor | None = field(default=None, metadata=BY_HEAD)
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
         return (
@@ -63,7 +63,7 @@ class ColumnMoment(Sweep):
     w: [b|1, h|hk|1, n, c]. Gradients flow to q, k and w.
     """
 
-    w: Tensor = operand()
+    w: Tensor = field(metadata=BY_HEAD)
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
         return (p.mT @ spread(self.w.to(p.dtype), p.shape[1])).to(self.w.dtype)
@@ -109,8 +109,11 @@ class ColumnMax(Sweep):
     def absorb(self, buffers: State, tile: Tile) -> None:
         seen = buffers[0][:, :, tile.j0 : tile.j1]
         torch.maximum(seen, tile.w.amax(-2), out=seen)
+        # Keys that the tile leaves out are 0 in these rows.
+        buffers[0][:, :, : tile.j0].clamp_(min=0)
+        buffers[0][:, :, tile.j1 :].clamp_(min=0)
 
 
 def lowest(like: tuple[Like, ...], device: torch.device) -> State:
-    """Buffers for maxima. Weights are at least 0, so 0 is right for keys that no tile shows."""
-    return tuple(torch.zeros(shape, dtype=dtype, device=device) for shape, dtype in like)
+    """Buffers for maxima, of weights or of a signed field: −inf."""
+    return tuple(torch.full(shape, -torch.inf, dtype=dtype, device=device) for shape, dtype in like)

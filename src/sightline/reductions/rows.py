@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
 from torch import Tensor
 
-from .._dims import Dims
+from .._dims import Dims, readable
 from ..errors import ShapeError, SpecError
-from ._law import Like, RowFold, Settled, State, Tile, by_head, floating, grouped_matmul, operand, spread
+from ._law import BY_HEAD, Like, RowFold, Settled, State, Tile, by_head, floating, grouped_matmul, spread, whole_number
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class RowMoment(RowFold):
     Rows without keys give 0. Gradients flow to q, k and f. Source: Vaswani et al. 2017, eq. 1.
     """
 
-    f: Tensor = operand()
+    f: Tensor = field(metadata=BY_HEAD)
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
         return (p @ spread(self.f.to(p.dtype), p.shape[1])).to(self.f.dtype)
@@ -68,8 +68,8 @@ class SegmentMass(RowFold):
     ids: integers [b, m], the segment of each key; −1 belongs to none. segments: how many there are.
     """
 
-    ids: Tensor = operand()
-    segments: int = 1
+    ids: Tensor = field(metadata=BY_HEAD)
+    segments: int
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
         one_hot = spread(self.ids, p.shape[1])[..., None] == torch.arange(self.segments, device=p.device)
@@ -79,7 +79,7 @@ class SegmentMass(RowFold):
         return (((dims.b, dims.h, dims.n, self.segments), dtype),)
 
     def bind(self, dims: Dims, device: torch.device) -> Self:
-        if self.segments < 1:
+        if whole_number("SegmentMass.segments", self.segments) < 1:
             raise SpecError(f"SegmentMass needs at least one segment; segments is {self.segments}.")
         ids = self.ids
         if ids.ndim not in (1, 2, 3) or ids.is_floating_point() or ids.dtype == torch.bool:
@@ -87,7 +87,7 @@ class SegmentMass(RowFold):
                 f"SegmentMass.ids must be integers [b, m]; it is {ids.dtype} with shape {tuple(ids.shape)}."
             )
         ids = by_head("SegmentMass.ids", ids, (dims.m,), dims, "[b|1, m]").to(device=device, dtype=torch.int64)
-        if not torch.compiler.is_compiling() and bool(((ids < -1) | (ids >= self.segments)).any()):
+        if readable(ids) and bool(((ids < -1) | (ids >= self.segments)).any()):
             raise SpecError(
                 f"SegmentMass.ids must lie between −1 and {self.segments - 1}; "
                 f"they go from {int(ids.min())} to {int(ids.max())}."

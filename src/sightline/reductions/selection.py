@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-from .._dims import Dims
+from .._dims import Dims, readable
 from ..errors import ShapeError, SpecError, Unsupported
-from ._law import Like, RowFold, Settled, State, Sweep, Tile, by_head, operand, spread
+from ._law import BY_HEAD, Like, RowFold, Settled, State, Sweep, Tile, by_head, spread, whole_number
 
 MAX_TOP = 64
 
@@ -85,7 +85,7 @@ class TopK(RowFold):
         return (((dims.b, dims.h, dims.n, self.k), torch.int64),)
 
     def bind(self, dims: Dims, device: torch.device) -> Self:
-        if self.k < 1:
+        if whole_number("TopK.k", self.k) < 1:
             raise SpecError(f"TopK(k={self.k}) must ask for at least one key.")
         if self.k > MAX_TOP:
             raise Unsupported(
@@ -136,7 +136,7 @@ class Rows(Sweep):
         if i.ndim != 1 or i.shape[0] == 0 or i.is_floating_point() or i.dtype == torch.bool:
             raise ShapeError(f"Rows.i must be integers, at least one; it is {i.dtype} with shape {tuple(i.shape)}.")
         i = i.to(device=device, dtype=torch.int64)
-        if not torch.compiler.is_compiling() and bool(((i < -dims.n) | (i >= dims.n)).any()):
+        if readable(i) and bool(((i < -dims.n) | (i >= dims.n)).any()):
             raise SpecError(
                 f"Rows.i must lie between {-dims.n} and {dims.n - 1}; it goes from {int(i.min())} to {int(i.max())}."
             )
@@ -161,7 +161,7 @@ class Rows(Sweep):
 class Entries(Sweep):
     """P_{i, keys}: single weights -> [b, h, n, c]. keys: integers [b|1, h|hk|1, n, c]; −1 reads 0. Differentiable."""
 
-    keys: Tensor = operand()
+    keys: Tensor = field(metadata=BY_HEAD)
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
         keys = spread(self.keys, p.shape[1]).expand(*p.shape[:3], -1)
@@ -175,7 +175,7 @@ class Entries(Sweep):
         if keys.is_floating_point() or keys.dtype == torch.bool:
             raise ShapeError(f"Entries.keys must be integers; it is {keys.dtype}.")
         keys = keys.to(device=device, dtype=torch.int64)
-        if not torch.compiler.is_compiling() and bool(((keys < -1) | (keys >= dims.m)).any()):
+        if readable(keys) and bool(((keys < -1) | (keys >= dims.m)).any()):
             raise SpecError(
                 f"Entries.keys must lie between −1 and {dims.m - 1}; "
                 f"they go from {int(keys.min())} to {int(keys.max())}."
