@@ -29,7 +29,8 @@ class AttentionMatrix:
     q: [b, h, n, d]; k: [b, hk, m, d]; mask, bias, scale, softcap, sinks, backend as in `attention`.
 
     `P @ v`, `P.mT @ w`, exact slices `P[..., i0:i1, j0:j1]`, `P.lse()`, `P.entries(keys)` and `P.reduce({...})` each
-    take one pass, and gradients flow through all of them. Raises ShapeError, SpecError.
+    take one pass, and gradients flow through all of them. Inside `torch.compile`, which takes `@` between tensors
+    alone, `P @ v` is written `P.reduce({"it": RowMoment(v)})`. Raises ShapeError, SpecError.
 
     >>> import torch
     >>> P = AttentionMatrix(torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 3, 4), mask=Causal())

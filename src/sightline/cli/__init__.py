@@ -13,8 +13,8 @@ def main() -> int:
 
     0 done · 1 a defect of Sightline · 2 bad input · 130 interrupted.
     """
-    # OpenMP's threads spin while they wait for one another. Where other programs use the machine too, they then wait for
-    # threads that are not running: measured, 4 to 5 times slower. It is read once, when torch is loaded.
+    # OpenMP's threads spin while they wait for one another. Where other programs use the machine too, they then wait
+    # for threads that are not running: measured, 4 to 5 times slower. It is read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from ._run import run
 
