@@ -11,8 +11,8 @@ from torch import Tensor
 
 from ..request import Request
 
-#: Logits in one strip: 8 MiB in float32. Strips, exponentials and weights stay in or near the last-level cache.
-STRIP = 2**21
+#: Logits in one strip: 4 MiB in float32. Strips, exponentials and weights stay in or near the last-level cache.
+STRIP = 2**20
 #: Rows that keep matrix products efficient: fewer heads go at once before rows become fewer.
 ROWS = 64
 #: More rows than this only widen the strip beyond what each row admits.

@@ -14,6 +14,7 @@ from ..models import Progress as Told
 __all__ = ["shown"]
 
 _PHASES = {
+    "starting": "Starting",
     "converting": "Converting the model (first time only)",
     "loading": "Loading the model",
     "reading": "Reading the document",

@@ -55,7 +55,7 @@ def command(
     text = read_document(document)
     with shown() as progress:
         if progress is not None:
-            progress("loading", 0, None)
+            progress("starting", 0, None)
         from ..tasks import answer
 
         result = answer(
