@@ -26,7 +26,6 @@ import torch
 from torch import Tensor
 
 from .functional import Observed
-from .integrations.transformers import listening
 from .reader import Reader
 from .recording.recorder import Call
 from .reductions import Received, Reduction
@@ -91,6 +90,9 @@ def key_relevance(reader: Reader, prompt: Tokens, answer: Tokens) -> tuple[Tenso
 
     The reader has read at least prompt[:-1], and holds exactly that afterwards. O(T · N) time per head and layer.
     """
+    # Imported late: Transformers is optional.
+    from .integrations.transformers import listening
+
     reader.rewind(len(prompt) - 1)
     gatherer = _Gatherer(len(prompt))
     with listening(reader.model, gatherer):

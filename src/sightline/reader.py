@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from .errors import ModelError
-from .integrations.transformers import attached
 
 __all__ = ["Reader"]
 
@@ -36,7 +35,10 @@ class Reader:
     """
 
     def __init__(self, model: Any) -> None:
+        # Imported late: Transformers is optional, and whoever passes a model has it.
         from transformers import DynamicCache
+
+        from .integrations.transformers import attached
 
         if getattr(model, "_is_stateful", False) or getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(
@@ -44,6 +46,7 @@ class Reader:
                 "it cannot go back to an earlier position. Use a decoder-only attention model, such as Llama or Qwen."
             )
         self.model = model
+        self._attached = attached
         self._cache: Any = DynamicCache()
         self._can_keep_few = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -104,7 +107,7 @@ class Reader:
         rows = torch.tensor([[last, *answer[:-1]]], device=self.model.device)
         with torch.enable_grad():
             leaf = self.model.get_input_embeddings()(rows).detach().requires_grad_(True)
-            with attached(self.model):
+            with self._attached(self.model):
                 output = self.model(inputs_embeds=leaf, past_key_values=self._cache, use_cache=True)
             total = _log_prob(output.logits[0], answer)
         # The cache grew by concatenation into new tensors, which hold the graph; the old ones are untouched.
@@ -117,7 +120,7 @@ class Reader:
         """Read tokens; the logits [rows, vocabulary] of the last `rows` of them."""
         ids = torch.tensor([list(tokens)], device=self.model.device)
         few = {"logits_to_keep": rows} if self._can_keep_few else {}
-        with attached(self.model):
+        with self._attached(self.model):
             output = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, **few)
         return output.logits[0, -rows:]
 

@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from .errors import Unsupported
+
 __all__ = ["Span", "sentences"]
 
 
@@ -41,9 +43,17 @@ def sentences(text: str, *, language: str = "en") -> list[Span]:
 
     Spans do not overlap, are never empty, and hold every character that is neither white space nor Markdown's marking
     of a line. `language` (ISO 639) chooses the abbreviations that do not end a sentence.
+
+    Raises Unsupported where the package sentencex is not installed.
     """
-    # Imported late: only tasks that cite need it.
-    from sentencex import get_sentence_boundaries  # pyright: ignore[reportAttributeAccessIssue]  (it is native code)
+    # Imported late: it is optional. To pyright, native code has no names.
+    try:
+        from sentencex import get_sentence_boundaries  # pyright: ignore[reportAttributeAccessIssue]
+    except ModuleNotFoundError as error:
+        raise Unsupported(
+            "a text was to be cut into sentences; that needs the package sentencex, which is not installed. "
+            'Install it with: pip install "sightline[models]"'
+        ) from error
 
     found: list[Span] = []
     for block, prose in _blocks(text):

@@ -12,9 +12,21 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["answer", "--help"], ["doctor", "-h"], ["--version"]])
-def test_help_is_fast_because_it_imports_no_torch(arguments: list[str]) -> None:
-    look = "import sys\nfrom sightline.cli import main\ncode = main()\nsys.exit(3 if 'torch' in sys.modules else code)"
+def test_help_needs_no_model_library(arguments: list[str]) -> None:
+    look = (
+        "import sys\nfrom sightline.cli import main\ncode = main()\n"
+        "sys.exit(3 if 'transformers' in sys.modules else code)"
+    )
     done = subprocess.run([sys.executable, "-c", look, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_console_script_sets_how_threads_wait_before_torch_is_loaded() -> None:
+    look = (
+        "import os, sys\nimport sightline_launch\nassert 'torch' not in sys.modules\nsys.argv[1:] = ['--version']\n"
+        "code = sightline_launch.main()\nassert os.environ['OMP_WAIT_POLICY'] == 'passive'\nsys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -55,6 +67,17 @@ def test_doctor_tells_why_a_backend_cannot_be_used(capfd: Captured, monkeypatch:
     monkeypatch.setattr(sightline, "backends", lambda: [BackendInfo("warp", False, ("no such device", "too slow"))])
     assert run(["doctor"]) == 0
     assert "warp         not available: no such device; too slow" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("package", ["transformers", "sentencex"])
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(package: str) -> None:
+    without = f"import sys\nsys.modules[{package!r}] = None\nfrom sightline.cli import main\nsys.exit(main())"
+    command = [sys.executable, "-c", without, "answer", __file__, "What?"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"needs {package}" in done.stderr or f"needs the package {package}" in done.stderr
+    assert 'pip install "sightline[models]"' in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_the_module_is_the_command() -> None:

@@ -1,9 +1,10 @@
-"""The command `sightline`: parse, call a task, print. Nothing here computes, and `--help` imports no torch."""
+"""The command `sightline`: parse, call a task, print. Nothing here computes."""
 
 from __future__ import annotations
 
-import os
 import sys
+
+from ._run import run
 
 __all__ = ["main"]
 
@@ -13,9 +14,4 @@ def main() -> int:
 
     0 done · 1 a defect of Sightline · 2 bad input · 130 interrupted.
     """
-    # OpenMP's threads spin while they wait for one another. Where other programs use the machine too, they then wait
-    # for threads that are not running: measured, 4 to 5 times slower. It is read once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    from ._run import run
-
     return run(sys.argv[1:])

@@ -19,7 +19,7 @@ from ..errors import InputError, SpecError
 from ..evidence import Evidence, find_evidence
 from ..models import Progress
 from ..reader import Reader
-from ..sentences import sentences
+from ..sentences import Span, sentences
 from ._meter import Meter
 from ._prompt import Prompt, stop_tokens
 from .documents import check_document, check_question
@@ -86,7 +86,7 @@ def answer(
     follows the sentence. Memory: O(document), no attention matrix is stored.
 
     Raises InputError for an empty document or question and for a document longer than the model's context; SpecError
-    for options that make no sense; ModelError and Unsupported for a model that cannot be used.
+    for options that make no sense; ModelError and Unsupported for a model that cannot be used or a missing package.
     """
     check_document(document)
     check_question(question)
@@ -95,6 +95,7 @@ def answer(
     if citations < 0:
         raise SpecError(f"citations is {citations}; it counts sentences. Pass 0 or more.")
     tell = progress or _nothing
+    spans = sentences(document) if citations else []
     with Meter() as meter:
         if isinstance(model, str):
             name, (network, tokenizer) = model, models.load(model, progress=progress)
@@ -104,12 +105,18 @@ def answer(
         with models.quiet():
             prompt = Prompt(document, question.strip(), tokenizer)
             _check_length(network, name, len(prompt.tokens), max_new_tokens)
-            text, found = _answer(network, tokenizer, prompt, max_new_tokens, citations, tell)
+            text, found = _answer(network, tokenizer, prompt, spans, max_new_tokens, citations, tell)
     return Answer(text, _cited(document, found), name, meter.seconds, meter.peak_bytes)
 
 
 def _answer(
-    network: Any, tokenizer: Any, prompt: Prompt, max_new_tokens: int, citations: int, tell: Progress
+    network: Any,
+    tokenizer: Any,
+    prompt: Prompt,
+    spans: Sequence[Span],
+    max_new_tokens: int,
+    citations: int,
+    tell: Progress,
 ) -> tuple[str, list[Evidence]]:
     """Read, answer, look for evidence, measure it."""
     *most, last = prompt.tokens
@@ -131,7 +138,7 @@ def _answer(
         reader,
         prompt.tokens,
         prompt.places,
-        sentences(prompt.document),
+        spans,
         tokens,
         prompt.without,
         top=citations,
