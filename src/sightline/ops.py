@@ -11,6 +11,7 @@ directly.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import Tensor
 from .backends import COMPOSITE, ORDER, choose
 from .errors import Unsupported
 from .reductions._law import decode, encode
-from .request import Field, Gradients, Needs, Request
+from .request import Field, Gradients, Needs, Request, split
 from .scores import Scores
 
 #: The first five can have gradients.
@@ -34,8 +35,22 @@ torch.library.define(
 
 
 def evaluate(request: Request, backend: str) -> list[Tensor]:
-    """Every result of the request in order, differentiable where the reduction is. Raises Unsupported, SpecError."""
-    name = choose(backend, request)
+    """Every result of the request in order, differentiable where the reduction is. Raises Unsupported, SpecError.
+
+    With backend="auto" each reduction has its own choice: asking for one that a backend refuses moves no other.
+    """
+    chosen: dict[str, list[int]] = {}
+    for at, r in enumerate(request.reductions):
+        chosen.setdefault(choose(backend, replace(request, reductions=(r,))), []).append(at)
+    results: dict[int, Sequence[Tensor]] = {}
+    for name, places in chosen.items():
+        part = replace(request, reductions=tuple(request.reductions[at] for at in places))
+        results.update(zip(places, split(_run(part, name), part.reductions, part.dims), strict=True))
+    return [t for at in range(len(request.reductions)) for t in results[at]]
+
+
+def _run(request: Request, name: str) -> list[Tensor]:
+    """The results of a request by one backend, the log-sum-exp left out."""
     if name in COMPOSITE:
         return COMPOSITE[name].forward(request)[1:]
     args = _flatten(request, name)

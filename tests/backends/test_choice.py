@@ -1,0 +1,59 @@
+"""Which backend serves what: "auto" chooses for each reduction by itself, a named backend never falls back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import sightline as sl
+from sightline.backends import ORDER
+from sightline.request import Request
+
+
+@pytest.fixture
+def picky(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """A backend that "auto" asks first and that refuses TopK; what it and `tiled` were asked for, in order."""
+    tiled, asked = ORDER["tiled"], []
+
+    def spy(name: str) -> SimpleNamespace:
+        def forward(request: Request) -> list[torch.Tensor]:
+            asked.append([name, *(type(r).__name__ for r in request.reductions)])
+            return tiled.forward(request)
+
+        def refusals(request: Request) -> list[str]:
+            few = name == "picky" and any(isinstance(r, sl.TopK) for r in request.reductions)
+            return ["it finds no largest keys"] if few else []
+
+        return SimpleNamespace(NAME=name, forward=forward, refusals=refusals, backward=tiled.backward)
+
+    rest = {name: backend for name, backend in ORDER.items() if name != "tiled"}
+    for name in rest:
+        monkeypatch.delitem(ORDER, name)
+    monkeypatch.delitem(ORDER, "tiled")
+    for name in ("picky", "tiled"):
+        monkeypatch.setitem(ORDER, name, spy(name))
+    return asked
+
+
+def test_a_reduction_that_a_backend_refuses_moves_no_other(picky: list[list[str]]) -> None:
+    q = torch.randn(1, 2, 5, 4, requires_grad=True)
+    seen = sl.observe(q, q, q, {"top": sl.TopK(2), "spread": sl.Entropy()})
+    assert picky == [["picky", "RowMoment", "Entropy"], ["tiled", "TopK"]]
+    alone = sl.observe(q, q, q, {})
+    assert torch.equal(seen.output, alone.output)
+    right = sl.observe(q, q, q, {"top": sl.TopK(2), "spread": sl.Entropy()}, backend="dense")
+    assert torch.equal(seen["top"], right["top"])
+    torch.testing.assert_close(seen["spread"], right["spread"])
+    (seen.output.sum() + seen["spread"].sum()).backward()
+    assert q.grad is not None
+    assert q.grad.isfinite().all()
+
+
+def test_a_named_backend_that_refuses_does_not_fall_back(picky: list[list[str]]) -> None:
+    q = torch.ones(1, 1, 3, 4)
+    with pytest.raises(sl.Unsupported, match="no largest keys") as refusal:
+        sl.observe(q, q, q, {"top": sl.TopK(2)}, backend="picky")
+    assert refusal.value.refusals == {"picky": ["it finds no largest keys"]}
+    assert picky == []
