@@ -56,7 +56,8 @@ bench: setup ## run the benchmarks (ARGS goes to them)
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 docs: setup ## write the API reference to build/docs
-	$(BIN)/pdoc --math --output-directory build/docs sightline
+	$(BIN)/pdoc --math --output-directory build/docs sightline sightline.reductions sightline.integrations sightline.recording \
+	  sightline.models sightline.tasks
 	@echo "Open build/docs/index.html"
 
 format: setup ## fix what can be fixed: style and formatting
