@@ -1,0 +1,1 @@
+"""Sightline beside its peers, in the same run, with correctness first: `python -m benchmarks.run --help`."""

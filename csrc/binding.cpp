@@ -1,0 +1,97 @@
+// The Python module sightline._native: plain numbers in, kernels run without the interpreter's lock.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/array.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <array>
+#include <stdexcept>
+#include <string>
+
+#include "engine.hpp"
+#include "isa.hpp"
+
+namespace nb = nanobind;
+using namespace sightline;
+
+namespace {
+
+View view(std::uintptr_t data, int kind, std::array<long, 4> stride, int heads) {
+    View v;
+    v.data = reinterpret_cast<const void*>(data);
+    v.kind = static_cast<Kind>(kind);
+    for (int i = 0; i < 4; ++i) v.stride[i] = stride[static_cast<std::size_t>(i)];
+    v.heads = heads;
+    return v;
+}
+
+Observation observation(int what, const View& operand, std::array<long, 3> sizes, std::uintptr_t out,
+                        std::uintptr_t out_keys, int out_kind) {
+    Observation o{static_cast<What>(what), operand, sizes[0], sizes[1], sizes[2], nullptr, nullptr, Kind::f32};
+    o.out = reinterpret_cast<void*>(out);
+    o.out_keys = reinterpret_cast<void*>(out_keys);
+    o.out_kind = static_cast<Kind>(out_kind);
+    return o;
+}
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Kernels* k : usable()) names.emplace_back(k->name);
+    return names;
+}
+
+Request request(std::array<int, 6> dims, const View& q, const View& k, float scale, float softcap,
+                const std::array<View, 6>& scores, const std::vector<Observation>& observations, std::uintptr_t lse,
+                int part, const View& field_v, const View& grad_out, long width) {
+    Request r;
+    r.dims = {dims[0], dims[1], dims[2], dims[3], dims[4], dims[5]};
+    r.q = q;
+    r.k = k;
+    r.scores = {scale, softcap, scores[0], scores[1], scores[2], scores[3], scores[4], scores[5]};
+    r.observations = observations;
+    r.lse = reinterpret_cast<float*>(lse);
+    r.field = {static_cast<Part>(part), field_v, grad_out, width};
+    return r;
+}
+
+const Kernels& chosen(const std::string& instructions) {
+    for (const Kernels* kernels : usable())
+        if (instructions.empty() || instructions == kernels->name) return *kernels;
+    throw std::invalid_argument("this machine cannot run the instruction set " + instructions);
+}
+
+void forward(const Request& r, int threads, const std::string& instructions) {
+    const Kernels& kernels = chosen(instructions);
+    nb::gil_scoped_release unlocked;
+    evaluate(r, kernels, threads);
+}
+
+void backward(const Request& r, const std::vector<View>& of, const View& of_lse, std::uintptr_t q, std::uintptr_t k,
+              const std::vector<std::uintptr_t>& moments, std::uintptr_t offset, int threads,
+              const std::string& instructions) {
+    if (of.size() != r.observations.size() || moments.size() != of.size())
+        throw std::invalid_argument("one gradient and one place for each observation are needed");
+    const Kernels& kernels = chosen(instructions);
+    std::vector<float*> into;
+    for (std::uintptr_t at : moments) into.push_back(reinterpret_cast<float*>(at));
+    const Gradients g{&r,
+                      of.data(),
+                      of_lse,
+                      reinterpret_cast<float*>(q),
+                      reinterpret_cast<float*>(k),
+                      into.data(),
+                      reinterpret_cast<float*>(offset)};
+    nb::gil_scoped_release unlocked;
+    differentiate(g, kernels, threads);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+    nb::class_<View>(m, "View").def(nb::new_([] { return View{}; })).def(nb::new_(&view));
+    nb::class_<Observation>(m, "Observation").def(nb::new_(&observation));
+    m.def("instruction_sets", &instruction_sets);
+    nb::class_<Request>(m, "Request").def(nb::new_(&request));
+    m.def("forward", &forward);
+    m.def("backward", &backward);
+}

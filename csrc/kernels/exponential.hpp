@@ -1,0 +1,52 @@
+// e^x and tanh x. Every product that is added to something is an explicit fma, so that the same x gives the same bits
+// wherever the function is inlined.
+#pragma once
+
+#include "vector.hpp"
+
+namespace sightline {
+namespace {
+
+constexpr float kDeep = -104.0f;  // e^x is 0 from here down
+
+// e^x for x <= 88, within 2 units in the last place for small |x|, |x| eps beyond; 0 where no float holds it, exactly 1
+// at 0. 2^n times a polynomial of the fraction, fitted to 2^f over [-1/2, 1/2] with its constant term held at 1.
+INLINE Floats exponential(Floats x) {
+    const Floats y = larger(splat(kDeep), x) * 1.44269504088896341f;
+#if defined(__AVX512F__)
+    const Floats n = (Floats)_mm512_roundscale_ps((__m512)y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+#else
+    const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves a rounded integer in the low bits
+    const Floats turned = y + magic, n = turned - magic;
+#endif
+    const Floats f = y - n;
+    Floats p = splat(1.3264731371e-3f);
+    p = fma(p, f, splat(9.6715139259e-3f));
+    p = fma(p, f, splat(5.5507337329e-2f));
+    p = fma(p, f, splat(2.4022242061e-1f));
+    p = fma(p, f, splat(6.9314697761e-1f));
+    p = fma(p, f, splat(1.0f));
+#if defined(__AVX512F__)
+    return (Floats)_mm512_scalef_ps((__m512)p, (__m512)n);
+#else
+    const Ints power = ((Ints)turned - (Ints)magic + 127) << 23;
+    return (Floats)((Ints)(p * (Floats)power) & (x > splat(-87.3f)));
+#endif
+}
+
+// tanh x, within a few units in the last place.
+INLINE Floats hyperbolic_tangent(Floats x) {
+    const Floats size = larger(x, -x), z = x * x;
+    Floats p = splat(-5.70498872745e-3f);
+    p = fma(p, z, splat(2.06390887954e-2f));
+    p = fma(p, z, splat(-5.37397155531e-2f));
+    p = fma(p, z, splat(1.33314422036e-1f));
+    p = fma(p, z, splat(-3.33332819422e-1f));
+    const Floats small = fma(p * z, x, x);
+    const Floats e = exponential(-2.0f * size);
+    const Floats far = (1.0f - e) / (1.0f + e);
+    return pick(size < splat(0.625f), small, pick(x < Floats{}, -far, far));
+}
+
+}  // namespace
+}  // namespace sightline

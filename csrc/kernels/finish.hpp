@@ -1,0 +1,111 @@
+// All keys are in: add the sinks' share once, and write what the folds give.
+#pragma once
+
+#include "score.hpp"
+#include "state.hpp"
+
+namespace sightline {
+namespace {
+
+// A settled row. `turn` brings what is relative to the fold's reference to the final one.
+struct Settled {
+    double reference, turn, mass, total, d;
+    bool live;
+};
+
+INLINE Settled settled(const Block& b, int i) {
+    const Request& r = *b.request;
+    const double old = b.state.reference[i];
+    Settled s{0, 0, 0, 1, 0, old > -INFINITY};
+    if (!s.live) return s;
+    const double mass = sum(load(b.state.mass + i * kLanes));
+    s.reference = old;
+    double sink = -INFINITY;
+    if (r.scores.sinks) {
+        sink = element(r.scores.sinks.data, r.scores.sinks.kind, r.scores.sinks.at(0, b.row[i].head, 0));
+        if (sink > old) s.reference = sink;
+    }
+    s.d = old - s.reference;
+    s.turn = std::exp(s.d);
+    s.mass = mass * s.turn;
+    s.total = s.mass + std::exp(sink - s.reference);
+    return s;
+}
+
+INLINE long cell(const Request& r, int batch, Row row) {
+    return (static_cast<long>(batch) * r.dims.h + row.head) * r.dims.n + row.query;
+}
+
+// Logits of settled plain rows are kept before the scale that pairs leave for later.
+INLINE double remaining_scale(const Request& r) {
+    const float scale = std::fabs(r.scores.scale);
+    return pairs(r) && !shaped(r.scores) && scale > 0 ? scale : 1;
+}
+
+// `count` floats times a factor, in the kind of the result.
+INLINE void write_row(const float* x, float factor, long count, void* out, Kind kind, long at) {
+    switch (kind) {
+        case Kind::bf16:
+            for (long c = 0; c < count; ++c) static_cast<uint16_t*>(out)[at + c] = to_bf16(x[c] * factor);
+            break;
+        case Kind::f16:
+            for (long c = 0; c < count; ++c) static_cast<uint16_t*>(out)[at + c] = to_f16(x[c] * factor);
+            break;
+        default:
+            for (long c = 0; c < count; ++c) static_cast<float*>(out)[at + c] = x[c] * factor;
+    }
+}
+
+INLINE void finish_row(const Block& b, int i, const Observation& o, const Settled& s, const Folds& folds, long base) {
+    const Request& r = *b.request;
+    const long at = cell(r, b.batch, b.row[i]);
+    switch (o.what) {
+        case What::moment: {
+            const float factor = s.live ? static_cast<float>(s.turn / s.total) : 0;
+            const float* row = b.state.moments + base + i * up(o.count, kPanel);
+            write_row(row, factor, o.count, o.out, o.out_kind, at * o.count);
+            break;
+        }
+        case What::entropy: {
+            const double slope = sum(load(b.state.slope + i * kLanes));
+            const double moved = s.turn > 0 ? s.turn * slope + s.d * s.mass : 0;
+            put_element(o.out, o.out_kind, at,
+                        s.live ? static_cast<float>((std::log(s.total) * s.mass - moved) / s.total) : 0);
+            break;
+        }
+        case What::peak: {
+            const double x = b.state.peak[i] * remaining_scale(r);
+            const bool found = b.state.peak_key[i] >= 0;
+            put_element(o.out, o.out_kind, at, found ? static_cast<float>(std::exp(x - s.reference) / s.total) : 0);
+            static_cast<int64_t*>(o.out_keys)[at] = b.state.peak_key[i];
+            break;
+        }
+        case What::top: {
+            const int* keys = b.state.top_keys + i * padded_top(folds.top);
+            for (long k = 0; k < o.count; ++k) static_cast<int64_t*>(o.out)[at * o.count + k] = keys[k];
+            break;
+        }
+        default:
+            break;
+    }
+}
+
+void finish(Block& b) {
+    const Request& r = *b.request;
+    const Folds folds(r);
+    for (int i = 0; i < b.rows; ++i) {
+        const Settled s = settled(b, i);
+        const double lse = s.live ? s.reference + std::log(s.total) : -INFINITY;
+        r.lse[cell(r, b.batch, b.row[i])] = static_cast<float>(lse);
+        b.reference[i] = static_cast<float>(s.reference);
+        b.share[i] = s.live ? static_cast<float>(1 / s.total) : 0;
+        long base = 0;
+        for (const Observation& o : r.observations) {
+            finish_row(b, i, o, s, folds, base);
+            if (o.what == What::moment) base += kRows * up(o.count, kPanel);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace sightline

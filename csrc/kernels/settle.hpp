@@ -1,0 +1,190 @@
+// Rows against keys while the log-sum-exp is still moving: products, logits, folds, moments. One pass over the keys.
+#pragma once
+
+#include "field.hpp"
+#include "score.hpp"
+#include "state.hpp"
+#include "top.hpp"
+
+namespace sightline {
+namespace {
+
+struct Scratch {
+    void* queries;                    // [kRows, depth] words
+    char* keys;                       // [kTile, depth] words, where keys are packed tile by tile
+    char* values;                     // one moment's tile
+    float* tile;                      // [kRows, kTile], where no strip is kept
+    Pair* weights;                    // [kRows, kTile / 2]
+    float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; e^(old - new reference); old - new
+
+    Scratch(const Request& r, Carver& at) {
+        long widest = 0;
+        for (const Observation& o : r.observations)
+            if (o.what == What::moment && up(o.count, kPanel) > widest) widest = up(o.count, kPanel);
+        queries = at.take<float>(static_cast<size_t>(kRows * depth(r)));
+        keys = at.take<char>(static_cast<size_t>(4 * kTile * depth(r)));
+        values = at.take<char>(static_cast<size_t>(4 * kTile * widest));
+        tile = at.take<float>(kRows * kTile);
+        weights = at.take<Pair>(kRows * kTile / 2);
+        highest = at.take<float>(kRows + kLanes);
+        shift = at.take<float>(kRows + kLanes);
+        offset = at.take<float>(kRows + kLanes);
+    }
+};
+
+// The largest logit of each row of a tile, and the folds that pick: peak and top-k.
+INLINE void fold_largest(const Block& b, const Folds& folds, int j0, int width, float scale, const float* tile,
+                         float* highest) {
+    for (int i = 0; i < b.rows; ++i) {
+        const float* x = tile + i * kTile;
+        Floats top = load(x), next = load(x + kLanes);
+        for (int j = kPanel; j < width; j += kPanel) {
+            top = larger(load(x + j), top);
+            next = larger(load(x + j + kLanes), next);
+        }
+        const float most = largest(larger(top, next));
+        highest[i] = most * scale;
+        if (folds.peak && most > b.state.peak[i]) {
+            b.state.peak[i] = most;
+            b.state.peak_key[i] = j0 + first_largest(x, width, most);
+        }
+        if (folds.top) {
+            const int size = padded_top(folds.top);
+            fold_top(x, width, j0, most, b.state.top + i * size, b.state.top_keys + i * size, folds.top);
+        }
+    }
+}
+
+// Move the references up to the tile's largest logits: shift = e^(old - new), offset = old - new, 0 for rows as yet
+// empty.
+INLINE void move_references(const Block& b, const Scratch& at) {
+    float* reference = b.state.reference;
+    for (int i = 0; i < b.rows; i += kLanes) {
+        const Floats old = load(reference + i), now = larger(old, load(at.highest + i));
+        const Ints empty = old == splat(-INFINITY);
+        const Floats offset = pick(empty, Floats{}, old - now);
+        store(reference + i, now);
+        store(at.offset + i, offset);
+        store(at.shift + i, pick(empty, Floats{}, exponential(offset)));
+    }
+}
+
+// One row of a tile: logits become e^(s - reference), in place and as pairs; mass and slope absorb them.
+template <bool kSlope>
+INLINE void exponentials(float* x, Pair* pairs, int width, float scale, float reference, float shift, float offset,
+                         float* mass, float* slope) {
+    const Floats minus = splat(reference == -INFINITY ? 0.0f : -reference);
+    Floats sums[2] = {}, slopes[2] = {};
+    for (int j = 0; j < width; j += kPanel) {
+        Floats e[2];
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+            const Floats below = fma(load(x + j + half * kLanes), splat(scale), minus);
+            e[half] = exponential(below);
+            sums[half] += e[half];
+            if (kSlope) slopes[half] = fma(larger(splat(kDeep), below), e[half], slopes[half]);
+            store(x + j + half * kLanes, e[half]);
+        }
+        if (pairs) store_pairs(pairs + j / 2, e[0], e[1]);
+    }
+    const Floats before = load(mass);
+    if (kSlope) {  // an affine map: t becomes e^d (t + d l)
+        const Floats moved = fma(before, splat(offset), load(slope));
+        store(slope, fma(moved, splat(shift), slopes[0] + slopes[1]));
+    }
+    store(mass, fma(before, splat(shift), sums[0] + sums[1]));
+}
+
+template <bool kSlope>
+__attribute__((noinline)) void all_exponentials(const Block& b, const Scratch& at, int width, float scale, float* tile,
+                                                bool paired) {
+    for (int i = 0; i < b.rows; ++i)
+        exponentials<kSlope>(tile + i * kTile, paired ? at.weights + i * (kTile / 2) : nullptr, width, scale,
+                             b.state.reference[i], at.shift[i], at.offset[i], b.state.mass + i * kLanes,
+                             b.state.slope + i * kLanes);
+}
+
+// Add a tile's e^(s - reference) times the values to every moment.
+INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const float* tile, bool first) {
+    const Request& r = *b.request;
+    float* into = b.state.moments;
+    int moment = 0;
+    for (const Observation& o : r.observations) {
+        if (o.what != What::moment) continue;
+        const long columns = up(o.count, kPanel), words = value_words(r, o, width);
+        long length = value_words(r, o, kTile);
+        const char* values = at.values;
+        if (b.values) {
+            length = value_words(r, o, r.dims.m);
+            values = b.values[moment] + sizeof(float) * static_cast<size_t>(value_words(r, o, j0) * kPanel);
+        } else {
+            const int j1 = j0 + width < r.dims.m ? j0 + width : r.dims.m;
+            pack_down(o.operand, static_cast<int>(o.count), pairs(r, o), b.batch, heads_of(o, r.dims, b.row[0].head),
+                      j0, j1, length, at.values);
+        }
+        for (long c = 0; c < columns; c += kPanel) {
+            const char* panel = values + sizeof(float) * static_cast<size_t>(c * length);
+            const float* shift = first ? nullptr : at.shift;
+            if (pairs(r, o))
+                multiply(b.rows, at.weights, kTile / 2, reinterpret_cast<const Pair*>(panel), words, into + c, columns,
+                         shift);
+            else multiply(b.rows, tile, kTile, reinterpret_cast<const float*>(panel), words, into + c, columns, shift);
+        }
+        into += kRows * columns;
+        ++moment;
+    }
+}
+
+// The products of all rows with keys j0 ... j0 + width - 1.
+INLINE void products(const Block& b, const Scratch& at, int j0, int width, float* tile) {
+    const Request& r = *b.request;
+    const long words = depth(r);
+    const char* keys = b.keys ? b.keys + sizeof(float) * static_cast<size_t>(j0 * words) : at.keys;
+    if (!b.keys)
+        pack_across(r.k, r.dims.d, pairs(r), b.batch, b.key_head, j0, j0 + width < r.dims.m ? j0 + width : r.dims.m,
+                    at.keys);
+    for (int j = 0; j < width; j += kPanel) {
+        const char* panel = keys + sizeof(float) * static_cast<size_t>(j * words);
+        if (pairs(r))
+            multiply(b.rows, static_cast<const Pair*>(at.queries), words, reinterpret_cast<const Pair*>(panel), words,
+                     tile + j, kTile);
+        else
+            multiply(b.rows, static_cast<const float*>(at.queries), words, reinterpret_cast<const float*>(panel), words,
+                     tile + j, kTile);
+    }
+}
+
+void settle(Block& b) {
+    const Request& r = *b.request;
+    const Folds folds(r);
+    Carver carver(b.scratch);
+    const Scratch at(r, carver);
+    start(r, b.state);
+    const float scale = pack_queries(b, at.queries);
+    bool first = true;
+    for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, first = false) {
+        const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
+        const int number = j0 / kTile;
+        float* tile = b.strip ? b.strip + static_cast<long>(number) * b.strip_rows * kTile : at.tile;
+        products(b, at, j0, width, tile);
+        const float left = score(b, j0, width, scale, tile);
+        fold_largest(b, folds, j0, width, left, tile, at.highest);
+        move_references(b, at);
+        if (b.strip)
+            std::memcpy(b.strip_reference + static_cast<long>(number) * b.strip_rows, b.state.reference,
+                        sizeof(float) * static_cast<size_t>(b.rows));
+        if (folds.slope) all_exponentials<true>(b, at, width, left, tile, folds.paired);
+        else all_exponentials<false>(b, at, width, left, tile, folds.paired);
+        moments(b, at, j0, width, tile, first);
+    }
+}
+
+size_t scratch_bytes(const Request& r) {
+    Carver carver(nullptr);
+    Scratch{r, carver};
+    const size_t later = r.field.part == Part::none ? 0 : field_scratch_bytes(r);
+    return carver.used() > later ? carver.used() : later;
+}
+
+}  // namespace
+}  // namespace sightline

@@ -1,0 +1,109 @@
+// The fold of a block's rows: where it lies, how it starts, how two merge. See sightline/partial.py for the algebra.
+#pragma once
+
+#include "../memory.hpp"
+#include "exponential.hpp"
+#include "pack.hpp"
+#include "top.hpp"
+
+namespace sightline {
+namespace {
+
+// What a request folds besides references and masses.
+struct Folds {
+    bool slope = false, peak = false, paired = false;
+    int top = 0;
+    long moments = 0;  // floats of a row, all moments together
+
+    explicit Folds(const Request& r) {
+        for (const Observation& o : r.observations) {
+            slope |= o.what == What::entropy;
+            peak |= o.what == What::peak;
+            if (o.what == What::top && o.count > top) top = static_cast<int>(o.count);
+            if (o.what == What::moment) {
+                moments += up(o.count, kPanel);
+                paired |= pairs(r, o);
+            }
+        }
+    }
+};
+
+State carve(const Request& r, Carver& at) {
+    const Folds folds(r);
+    const size_t tops = folds.top ? static_cast<size_t>(kRows * padded_top(folds.top)) : 0;
+    State s;
+    s.reference = at.take<float>(kRows + kLanes);
+    s.mass = at.take<float>(kRows * kLanes);
+    s.slope = at.take<float>(kRows * kLanes);
+    s.moments = at.take<float>(static_cast<size_t>(kRows * folds.moments));
+    s.top = at.take<float>(tops);
+    s.top_keys = at.take<int>(tops);
+    s.peak = at.take<float>(kRows);
+    s.peak_key = at.take<int>(kRows);
+    return s;
+}
+
+State state(const Request& r, char* memory) {
+    Carver carver(memory);
+    return carve(r, carver);
+}
+
+size_t state_bytes(const Request& r) {
+    Carver carver(nullptr);
+    carve(r, carver);
+    return carver.used();
+}
+
+// No keys yet.
+void start(const Request& r, State& s) {
+    const Folds folds(r);
+    for (int i = 0; i < kRows + kLanes; ++i) s.reference[i] = -INFINITY;
+    for (int i = 0; i < kRows * kLanes; ++i) s.mass[i] = s.slope[i] = 0;
+    for (long i = 0; i < kRows * folds.moments; ++i) s.moments[i] = 0;
+    for (int i = 0; i < kRows * (folds.top ? padded_top(folds.top) : 0); ++i) s.top[i] = -INFINITY, s.top_keys[i] = -1;
+    for (int i = 0; i < kRows; ++i) s.peak[i] = -INFINITY, s.peak_key[i] = -1;
+}
+
+// Bring row i of a state to another reference: e^d times everything linear; the slope is affine.
+INLINE float shift_row(State& s, int i, float reference) {
+    const float old = s.reference[i];
+    if (old == -INFINITY || old == reference) return 1;
+    const float d = old - reference, factor = std::exp(d);
+    const Floats mass = load(s.mass + i * kLanes), slope = load(s.slope + i * kLanes);
+    store(s.slope + i * kLanes, factor * fma(mass, splat(d), slope));
+    store(s.mass + i * kLanes, factor * mass);
+    s.reference[i] = reference;
+    return factor;
+}
+
+void merge(const Request& r, int rows, State& a, const State& given) {
+    State b = given;
+    const Folds folds(r);
+    for (int i = 0; i < rows; ++i) {
+        if (b.reference[i] == -INFINITY) continue;
+        const float reference = a.reference[i] > b.reference[i] ? a.reference[i] : b.reference[i];
+        const float fa = shift_row(a, i, reference), fb = shift_row(b, i, reference);
+        a.reference[i] = reference;
+        store(a.mass + i * kLanes, load(a.mass + i * kLanes) + load(b.mass + i * kLanes));
+        store(a.slope + i * kLanes, load(a.slope + i * kLanes) + load(b.slope + i * kLanes));
+        long base = 0;
+        for (const Observation& o : r.observations) {
+            if (o.what != What::moment) continue;
+            const long columns = up(o.count, kPanel);
+            float *into = a.moments + base + i * columns, *from = b.moments + base + i * columns;
+            for (long c = 0; c < columns; c += kLanes)
+                store(into + c, fma(splat(fa), load(into + c), fb * load(from + c)));
+            base += kRows * columns;
+        }
+        if (b.peak[i] > a.peak[i] || (b.peak[i] == a.peak[i] && b.peak_key[i] >= 0 && b.peak_key[i] < a.peak_key[i])) {
+            a.peak[i] = b.peak[i];
+            a.peak_key[i] = b.peak_key[i];
+        }
+        const int size = folds.top ? padded_top(folds.top) : 0;
+        if (size)
+            merge_top(a.top + i * size, a.top_keys + i * size, b.top + i * size, b.top_keys + i * size, folds.top);
+    }
+}
+
+}  // namespace
+}  // namespace sightline

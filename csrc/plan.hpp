@@ -1,0 +1,39 @@
+// How a request is cut into tasks, and where each sums up what crosses rows.
+#pragma once
+
+#include <vector>
+
+#include "kernels.hpp"
+#include "memory.hpp"
+
+namespace sightline {
+
+// Queries i0:i1 of heads head0 ... head0 + heads - 1, which share a key head, against keys j0:j1.
+struct Task {
+    int batch, key_head, head0, heads;
+    int i0, i1, j0, j1;
+    std::vector<Window> windows;  // [heads, observations]
+};
+
+// Two ways to go. Many queries: keys and values are packed once per head, and a task takes some blocks of rows of one
+// head over all keys. Few (a cache being decoded): the rows of all heads that share a key head make one block, a task
+// takes some of the keys, packed as they come, so that each is read once, and the tasks' states merge.
+struct Plan {
+    bool few = false;    // which of the two
+    int rows = kRows;    // rows of a block
+    bool strip = false;  // whether weights are kept until they are settled
+    long tiles = 0;      // tiles of kTile keys
+    std::vector<Task> tasks;
+    Memory window_memory;
+
+    Plan(const Request& request, int threads);
+
+    // Join the tasks' windows, in order, into the results.
+    void join(const Request& request, int threads) const;
+
+  private:
+    void cut(const Request& request, int threads);
+    void place_windows(const Request& request);
+};
+
+}  // namespace sightline

@@ -1,0 +1,255 @@
+"""Native kernels for CPUs: one pass over the keys for the output and everything observed, in linear memory.
+
+Not registered yet: neither built by an installation nor chosen by "auto" (see LOG.md, 2026-11-22).
+
+The kernels (csrc/) are compiled for several instruction sets, and the best that the machine has is used. Rows are taken
+in blocks; while a row's log-sum-exp is still moving, its unnormalised weights are kept in a strip of a few rows × all
+keys, and what needs settled weights is read from it afterwards, so q·k is computed once. No result depends on what else
+is observed.
+
+Products of bfloat16 run on the machine's own instructions where it has them, accumulated in float32. There the weights
+are rounded to bfloat16 where they multiply bfloat16 values, as in PyTorch's own attention, and nowhere else:
+observations are exact for the inputs given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..reductions import (
+    BlockMass,
+    BlockMax,
+    ColumnMax,
+    ColumnMoment,
+    Entries,
+    Entropy,
+    LogSumExp,
+    Peak,
+    Received,
+    Reduction,
+    RowMoment,
+    Rows,
+    SegmentMass,
+    TopK,
+)
+from ..request import Gradients, Needs, Request, split
+
+
+def _load() -> Any:
+    """The compiled kernels, or None where sightline was installed without them. Named, not imported: an extension
+    of the package's root would tie this module to all of it.
+    """
+    try:
+        return import_module("sightline._native")
+    except ModuleNotFoundError:
+        return None
+
+
+_native: Any = _load()
+
+NAME = "cpu"
+#: The instruction set to use instead of the best one, one of `instruction_sets()`: for tests.
+INSTRUCTIONS = ""
+#: Widest queries, keys and values.
+WIDEST = 256
+
+_KINDS = {
+    torch.float32: 0,
+    torch.bfloat16: 1,
+    torch.float16: 2,
+    torch.float64: 3,
+    torch.int64: 4,
+    torch.int32: 5,
+    torch.bool: 6,
+}
+#: In the order of `Part` in csrc/request.hpp.
+_PARTS = {"signed": 1, "positive": 2, "absolute": 3}
+#: In the order of `What` in csrc/request.hpp. The log-sum-exp is a result of every call and no observation.
+_WHAT: dict[type[Reduction], int] = {
+    RowMoment: 0,
+    Entropy: 1,
+    Peak: 2,
+    TopK: 3,
+    Received: 4,
+    ColumnMax: 5,
+    ColumnMoment: 6,
+    BlockMass: 7,
+    BlockMax: 8,
+    Rows: 9,
+    Entries: 10,
+    SegmentMass: 11,
+}
+
+
+def instruction_sets() -> list[str]:
+    """The instruction sets that the kernels were compiled for and this machine has, best first."""
+    return [] if _native is None else _native.instruction_sets()
+
+
+def refusals(request: Request) -> list[str]:
+    """Why this backend cannot serve the request; empty if it can."""
+    reasons: list[str] = []
+    d = request.dims
+    if _native is None:
+        reasons.append("its kernels were not built; install a C++ compiler and reinstall sightline")
+    if request.q.device.type != "cpu":
+        reasons.append(f"it runs on CPU tensors; q is on {request.q.device}")
+    if request.q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+        reasons.append(f"it computes in float32, which would lose digits of {request.q.dtype}")
+    if d.d > WIDEST:
+        reasons.append(f"its kernels take widths up to {WIDEST}; q and k have d={d.d}")
+    if request.field is not None and request.field.v.shape[-1] > WIDEST:
+        reasons.append(f"its kernels take values up to {WIDEST} wide; v has {request.field.v.shape[-1]}")
+    if request.field is not None and torch.float64 in (request.field.v.dtype, request.field.grad_out.dtype):
+        reasons.append("it computes in float32; v or grad_out is float64")
+    for r in request.reductions:
+        name = type(r).__name__
+        if type(r) not in _WHAT and not isinstance(r, LogSumExp):
+            reasons.append(f"it has no kernel for {name}")
+        elif isinstance(r, RowMoment) and r.f.shape[-1] > WIDEST:
+            reasons.append(f"its kernels take values up to {WIDEST} wide; {name} has {r.f.shape[-1]}")
+        elif any(t.dtype == torch.float64 for t in r.operands()):
+            reasons.append(f"it computes in float32; {name} has a float64 operand")
+    return reasons
+
+
+def forward(request: Request) -> list[Tensor]:
+    """The log-sum-exp [b, h, n] and every result in order."""
+    results = [torch.empty(shape, dtype=dtype) for shape, dtype in request.like()]
+    for r, part in _parts(request, results):
+        if isinstance(r, Rows | Entries):  # chosen weights are left alone where no tile holds them
+            part[0].zero_()
+    kept: list[Tensor] = []
+    native = _request(request, results, kept)
+    _native.forward(native, torch.get_num_threads(), INSTRUCTIONS)
+    for r, part in _parts(request, results):
+        if isinstance(r, LogSumExp):
+            part[0].copy_(results[0])
+    return results
+
+
+def _request(request: Request, results: Sequence[Tensor], kept: list[Tensor]) -> Any:
+    """The request for the kernels, which write its results. kept: what was converted for the call must outlive it."""
+    d, s = request.dims, request.scores
+    observations = [_observation(r, part, kept) for r, part in _parts(request, results) if type(r) in _WHAT]
+    relative = None if s.relative is None else s.relative.to(torch.float32).contiguous()[None, :, None]
+    sinks = None if s.sinks is None else s.sinks[None, :, None, None]
+    lo, hi = (None if t is None else t[:, None, :, None] for t in (s.lo, s.hi))
+    places = (lo, hi, s.allowed, relative, s.additive, sinks)
+    kept.extend(t for t in places if t is not None)
+    return _native.Request(
+        (d.b, d.h, d.hk, d.n, d.m, d.d),
+        _view(request.q),
+        _view(request.k),
+        s.scale,
+        s.softcap or 0.0,
+        [_view(t) for t in places],
+        observations,
+        results[0].data_ptr(),
+        0 if request.field is None else _PARTS[request.field.part],
+        _view(None if request.field is None else request.field.v),
+        _view(None if request.field is None else request.field.grad_out),
+        0 if request.field is None else request.field.v.shape[-1],
+    )
+
+
+def backward_refusals(request: Request, grads: Sequence[Tensor | None], needs: Needs) -> list[str]:
+    """Why the native backward cannot serve the request; empty if it can. grads as in `backward`."""
+    d, reasons = request.dims, refusals(request)
+    if request.scores.softcap is not None:
+        reasons.append("it has no backward through a softcap yet")
+    if needs.relative or needs.additive:
+        reasons.append("it has no gradients of biases yet")
+    flowing = [r for r, own in _parts(request, [torch.empty(0), *grads]) if any(g is not None for g in own)]
+    for r in flowing:
+        match r:
+            case RowMoment(f=f):
+                if f.shape[1] != d.hk or f.shape[0] != d.b:
+                    reasons.append("its backward takes moments of [b, hk, m, c] alone")
+            case Received(weights=weights):
+                if weights is not None and needs.operands:
+                    reasons.append("it has no gradient of Received.weights yet")
+            case Entropy() | LogSumExp() | BlockMass():
+                pass
+            case _:
+                reasons.append(f"it has no backward of {type(r).__name__} yet")
+    if sum(isinstance(r, RowMoment) for r in flowing) > 8:
+        reasons.append("its backward takes at most 8 moments")
+    return reasons
+
+
+def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
+    """The gradients of Σ results · grads, in linear memory; grads has one entry per result but the log-sum-exp."""
+    made = Gradients.zeros(request, needs)
+    offset = torch.zeros_like(lse, memory_format=torch.contiguous_format)
+    kept: list[Tensor] = []
+    lse = lse.contiguous()
+    unused = [torch.empty(0, dtype=dtype) for _, dtype in request.like()]
+    native = _request(request, [lse, *unused[1:]], kept)
+    of: list[Any] = []
+    into: list[int] = []
+    towards_lse: Tensor | None = None
+    parts = _parts(request, [lse, *grads])
+    for (r, own), place in zip(parts, made.reductions, strict=True):
+        g = own[0]
+        if isinstance(r, LogSumExp):
+            if g is not None:
+                towards_lse = g if towards_lse is None else towards_lse + g
+            continue
+        of.append(_view(None if g is None else g if g.ndim > 2 else g[None]))
+        wanted = needs.operands and g is not None
+        into.append(place.f.data_ptr() if wanted and isinstance(place, RowMoment) else 0)
+    q, k = (0 if t is None else t.data_ptr() for t in (made.q, made.k))
+    threads = torch.get_num_threads()
+    _native.backward(native, of, _view(towards_lse), q, k, into, offset.data_ptr(), threads, INSTRUCTIONS)
+    if made.sinks is not None and request.scores.sinks is not None:
+        share = torch.where(lse > -torch.inf, (request.scores.sinks.to(lse.dtype)[:, None] - lse).exp(), 0)
+        made.sinks.sub_((share * offset).sum((0, 2)))
+    return made
+
+
+def _parts(request: Request, results: Sequence[Any]) -> list[tuple[Reduction, Sequence[Any]]]:
+    """Each reduction with its own results; the first is the log-sum-exp."""
+    return list(zip(request.reductions, split(results[1:], request.reductions, request.dims), strict=True))
+
+
+def _view(t: Tensor | None) -> Any:
+    """A tensor of up to four dimensions [b, h, i, j] for the kernels: where it lies; stride 0 where it is broadcast."""
+    if t is None:
+        return _native.View()
+    strides = [0 if size == 1 else stride for size, stride in zip(t.shape, t.stride(), strict=True)]
+    return _native.View(t.data_ptr(), _KINDS[t.dtype], (*strides, *[0] * (4 - len(strides))), t.shape[1])
+
+
+def _observation(r: Reduction, made: Sequence[Tensor], kept: list[Tensor]) -> Any:
+    """One reduction for the kernels. Integer operands are given as int64."""
+    operand, sizes = None, (0, 0, 0)
+    match r:
+        case RowMoment(f=f):
+            operand, sizes = f, (f.shape[-1], 0, 0)
+        case ColumnMoment(w=w):
+            operand, sizes = w, (w.shape[-1], 0, 0)
+        case Received(weights=weights):
+            operand = weights
+        case TopK(k=k):
+            sizes = (k, 0, 0)
+        case BlockMass(rows=rows, cols=cols) | BlockMax(rows=rows, cols=cols):
+            sizes = (0, rows, cols)
+        case Rows(i=i):
+            operand, sizes = i.to(torch.int64).contiguous()[None, None], (i.shape[0], 0, 0)
+        case Entries(keys=keys):
+            operand, sizes = keys.to(torch.int64), (keys.shape[-1], 0, 0)
+        case SegmentMass(ids=ids, segments=segments):
+            operand, sizes = ids.to(torch.int64), (segments, 0, 0)
+        case _:
+            pass
+    if operand is not None:
+        kept.append(operand)
+    values = made[0]
+    keys_at = made[1].data_ptr() if len(made) > 1 else 0
+    return _native.Observation(_WHAT[type(r)], _view(operand), sizes, values.data_ptr(), keys_at, _KINDS[values.dtype])

@@ -1,0 +1,280 @@
+"""The native kernels, on every instruction set of this machine, at sizes that cross their tiles, blocks and splits."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import sightline as sl
+from cases import draw
+from sightline.backends import cpu
+from tolerance import Judge
+
+SETS = cpu.instruction_sets()
+if not SETS:
+    pytest.skip("the native kernels were not built (see LOG.md, 2026-11-22)", allow_module_level=True)
+
+
+@pytest.fixture(params=SETS)
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each instruction set in turn."""
+    monkeypatch.setattr(cpu, "INSTRUCTIONS", request.param)
+    return request.param
+
+
+@pytest.fixture(params=[1, 2, 5])
+def threads(request: pytest.FixtureRequest):
+    """So many threads for one call."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def tensors(b: int, h: int, hk: int, n: int, m: int, d: int, dv: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    g = torch.Generator().manual_seed(n + m + d)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=g).to(dtype)
+
+    return normal(b, h, n, d), normal(b, hk, m, d), normal(b, hk, m, dv)
+
+
+def everything(b: int, h: int, n: int, m: int) -> dict[str, sl.Reduction]:
+    g = torch.Generator().manual_seed(1)
+    return {
+        "entropy": sl.Entropy(),
+        "peak": sl.Peak(),
+        "top": sl.TopK(8),
+        "top40": sl.TopK(40),
+        "lse": sl.LogSumExp(),
+        "moment": sl.RowMoment(torch.randn(1, h, m, 3, generator=g)),
+        "segments": sl.SegmentMass(torch.arange(m)[None] // 37 % 5 - 1, 4),
+        "received": sl.Received(),
+        "weighted": sl.Received(torch.randn(b, h, n, generator=g)),
+        "column max": sl.ColumnMax(),
+        "column moment": sl.ColumnMoment(torch.randn(n, 2, generator=g)),
+        "map": sl.BlockMass(64, 100),
+        "fine map": sl.BlockMass(5, 7),
+        "peaks": sl.BlockMax(50, 33),
+        "rows": sl.Rows(torch.tensor([0, n - 1, n // 2, 0])),
+        "entries": sl.Entries(torch.randint(-1, m, (n, 5), generator=g)),
+    }
+
+
+CASES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
+    "causal": ((2, 4, 2, 131, 517, 40, 24), {"mask": sl.Causal()}),
+    "square": ((1, 2, 2, 300, 300, 64, 64), {"mask": sl.Causal()}),
+    "plain": ((1, 3, 1, 97, 1030, 64, 80), {}),
+    "window": ((1, 2, 1, 700, 700, 16, 16), {"mask": sl.Causal() & sl.Window(left=90)}),
+    "wide": ((1, 1, 1, 60, 300, 256, 256), {}),
+    "shaped": (
+        (1, 4, 2, 100, 600, 32, 33),
+        {"mask": sl.Causal(), "bias": sl.Alibi.geometric(4), "softcap": 20.0, "sinks": torch.randn(4)},
+    ),
+    "masked": ((2, 2, 2, 70, 520, 8, 8), {"mask": sl.DenseMask(torch.rand(2, 1, 70, 520) > 0.7), "scale": -0.5}),
+    "biased": ((1, 2, 1, 80, 530, 8, 8), {"bias": sl.DenseBias(torch.randn(1, 2, 1, 530).bfloat16())}),
+    "decode": ((2, 8, 2, 1, 5000, 64, 64), {}),
+    "few": ((1, 4, 2, 9, 4500, 32, 48), {"mask": sl.Causal(), "sinks": torch.zeros(4)}),
+}
+
+
+def close(name: str, got: Tensor, want: Tensor, relative: float) -> None:
+    error = (got.double() - want).abs()
+    scale = want.abs().amax().clamp(min=1e-30)
+    assert got.shape == want.shape, name
+    assert (error <= relative * scale).all(), f"{name}: {float((error / scale).max()):.2e} of the largest"
+
+
+def same_choice(name: str, got: Tensor, want: Tensor, s: Tensor) -> None:
+    """The keys chosen score as those of the definition do: only near ties may be chosen otherwise."""
+    there = want >= 0
+    assert torch.equal(got >= 0, there), name
+    mine, right = (torch.where(there, s.gather(-1, keys.clamp(min=0)), 0) for keys in (got, want))
+    assert ((mine - right).abs() < 1e-4 * (1 + right.abs())).all(), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", CASES)
+def test_everything_is_what_the_definition_says(case: str, dtype: torch.dtype, instructions: str, threads: int) -> None:
+    sizes, options = CASES[case]
+    q, k, v = tensors(*sizes, dtype)
+    b, h, n, m = *q.shape[:3], k.shape[2]
+    asked = everything(b, h, n, m)
+    seen = sl.observe(q, k, v, asked, backend="cpu", **options)
+    exact = sl.observe(
+        q.double(),
+        k.double(),
+        v.double(),
+        {name: r.to(torch.float64) for name, r in asked.items()},
+        backend="dense",
+        **options,
+    )
+    dims = sl._dims.Dims.of(q, k)
+    s = sl.scores.Scores.of(
+        dims, q.double(), options.get("mask"), options.get("bias"), options.get("scale"), options.get("softcap"), None
+    ).dense(q.double(), k.double())
+    close("output", seen.output, exact.output, 1e-5 if dtype == torch.float32 else 2e-2)
+    for name, want in exact.items():
+        if isinstance(want, sl.Peaks):
+            close(name, seen[name].value, want.value, 2e-5)
+            same_choice(name, seen[name].key[..., None], want.key[..., None], s)
+        elif name.startswith("top"):
+            same_choice(name, seen[name], want, s)
+        else:
+            close(name, torch.nan_to_num(seen[name]), torch.nan_to_num(want), 2e-5)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_small_calls_of_every_kind_are_exact(seed: int, instructions: str) -> None:
+    case = draw(seed, (torch.float32, torch.float16))
+    with torch.no_grad():
+        seen = case.observe(case.leaves, "cpu")
+    assert Judge(case).results(seen) == [], case
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", CASES)
+def test_observing_changes_no_bit(case: str, dtype: torch.dtype, instructions: str) -> None:
+    sizes, options = CASES[case]
+    q, k, v = tensors(*sizes, dtype)
+    asked = everything(q.shape[0], q.shape[1], q.shape[2], k.shape[2])
+    together = sl.observe(q, k, v, asked, backend="cpu", **options)
+    assert torch.equal(sl.attention(q, k, v, backend="cpu", **options), together.output)
+    for name, r in asked.items():
+        alone = sl.observe(q, k, v, {name: r}, backend="cpu", **options)
+        parts = zip(alone[name], together[name]) if isinstance(r, sl.Peak) else [(alone[name], together[name])]
+        assert torch.equal(alone.output, together.output), name
+        assert all(torch.equal(a, b) for a, b in parts), name
+
+
+def test_a_call_is_the_same_every_time(instructions: str, threads: int) -> None:
+    q, k, v = tensors(1, 4, 2, 700, 700, 32, 32, torch.float32)
+    asked = everything(1, 4, 700, 700)
+    first, *others = (sl.observe(q, k, v, asked, mask=sl.Causal(), backend="cpu") for _ in range(4))
+    for other in others:
+        assert torch.equal(first.output, other.output)
+        for name in ("received", "weighted", "column moment", "map", "fine map", "segments"):
+            assert torch.equal(first[name], other[name]), name
+
+
+def test_strides_are_read_as_they_are(instructions: str) -> None:
+    q, k, v = tensors(2, 4, 2, 60, 300, 32, 32, torch.float32)
+    want = sl.attention(q, k, v, backend="cpu")
+    stepped = [torch.stack([t, torch.full_like(t, torch.nan)], -1).flatten(-2)[..., ::2] for t in (q, k, v)]
+    transposed = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (q, k, v)]
+    for others in (stepped, transposed):
+        assert torch.equal(sl.attention(*others, backend="cpu"), want)
+
+
+def test_several_threads_may_call_at_once(instructions: str) -> None:
+    q, k, v = tensors(1, 4, 2, 200, 400, 32, 32, torch.float32)
+    asked = {"received": sl.Received(), "top": sl.TopK(4)}
+    want = sl.observe(q, k, v, asked, backend="cpu")
+    wrong: list[str] = []
+
+    def call() -> None:
+        for _ in range(20):
+            got = sl.observe(q, k, v, asked, backend="cpu")
+            if not torch.equal(got.output, want.output) or not torch.equal(got["received"], want["received"]):
+                wrong.append("differs")
+
+    callers = [threading.Thread(target=call) for _ in range(8)]
+    for t in callers:
+        t.start()
+    for t in callers:
+        t.join()
+    assert wrong == []
+
+
+def test_top_k_is_exact_in_any_order_of_scores(instructions: str) -> None:
+    n, m = 50, 1500
+    for scores in (torch.arange(m), -torch.arange(m), torch.zeros(m), torch.arange(m) // 3, torch.arange(m) % 7):
+        k = scores.float()[None, None, :, None]
+        q, v = torch.ones(1, 1, n, 1), torch.ones(1, 1, m, 1)
+        for top in (1, 3, 8, 17, 64):
+            seen = sl.observe(q, k, v, {"top": sl.TopK(top), "peak": sl.Peak()}, scale=0.25, backend="cpu")
+            want = scores.sort(descending=True, stable=True).indices[:top]
+            assert (seen["top"] == want).all()
+            assert (seen["peak"].key == want[0]).all()
+
+
+def test_what_is_not_served_is_refused_with_reasons() -> None:
+    q = torch.randn(1, 1, 4, 300)
+    with pytest.raises(sl.Unsupported, match="widths up to 256"):
+        sl.attention(q, q, q, backend="cpu")
+    with pytest.raises(sl.Unsupported, match="float64"):
+        sl.attention(q[..., :8].double(), q[..., :8].double(), q[..., :8].double(), backend="cpu")
+
+
+GRADIENTS = {
+    "received": sl.Received(),
+    "entropy": sl.Entropy(),
+    "lse": sl.LogSumExp(),
+    "map": sl.BlockMass(50, 70),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("case", ["causal", "square", "plain", "window", "wide", "masked", "few"])
+def test_gradients_are_those_of_the_definition(
+    case: str, dtype: torch.dtype, instructions: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, options = CASES[case]
+    options = {name: value for name, value in options.items() if name not in ("bias", "softcap")}
+    inputs = tensors(*sizes, dtype)
+    options["sinks"] = torch.randn(sizes[1], generator=torch.Generator().manual_seed(2))
+
+    def gradients(dtype: torch.dtype, backend: str) -> tuple[Tensor, ...]:
+        leaves = [t.to(dtype).requires_grad_() for t in (*inputs, options["sinks"])]
+        seen = sl.observe(*leaves[:3], GRADIENTS, backend=backend, **{**options, "sinks": leaves[3]})
+        results = [seen.output, *seen.values()]
+        g = torch.Generator().manual_seed(3)
+        towards = [torch.randn(t.shape, generator=g).to(inputs[0].dtype).to(t.dtype) for t in results]
+        finite = [t.where(t.detach().isfinite(), 0) for t in results]
+        return torch.autograd.grad(finite, leaves, towards)
+
+    request: list[Any] = []
+    native = cpu.backward
+    monkeypatch.setattr(cpu, "backward", lambda *given: request.append(given) or native(*given))
+    mine, right = gradients(dtype, "cpu"), gradients(torch.float64, "dense")
+    assert cpu.backward_refusals(*(request[0][at] for at in (0, 2, 3))) == []
+    for name, a, b in zip(("q", "k", "v", "sinks"), mine, right):
+        close(name, a, b, 2e-5 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.parametrize("part", ["signed", "positive", "absolute"])
+@pytest.mark.parametrize("case", ["causal", "window", "decode", "few"])
+def test_gradient_weighted_attention_is_what_the_definition_says(
+    case: str, part: Any, instructions: str, threads: int
+) -> None:
+    sizes, options = CASES[case]
+    q, k, v = tensors(*sizes, torch.float32)
+    grad_out = torch.randn(*q.shape[:3], v.shape[-1], generator=torch.Generator().manual_seed(4))
+    b, h, n, m = *q.shape[:3], k.shape[2]
+    asked = {
+        name: r
+        for name, r in everything(b, h, n, m).items()
+        if isinstance(r, sl.Received | sl.ColumnMoment | sl.BlockMass | sl.Rows | sl.Entries)
+    }
+    mine = sl.relevance(sl.AttentionMatrix(q, k, backend="cpu", **options), v, grad_out, asked, part=part)
+    options = {name: t.double() if name == "sinks" else t for name, t in options.items()}
+    exact = sl.AttentionMatrix(q.double(), k.double(), backend="dense", **options)
+    asked = {name: r.to(torch.float64) for name, r in asked.items()}
+    right = sl.relevance(exact, v.double(), grad_out.double(), asked, part=part)
+    for name, want in right.items():
+        close(name, mine[name], want, 2e-5)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_half_precision_is_no_further_from_float64_than_pytorchs_own(instructions: str, causal: bool) -> None:
+    q, k, v = tensors(1, 4, 4, 600, 600, 64, 64, torch.bfloat16)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    exact = attend(q.double(), k.double(), v.double(), is_causal=causal)
+    theirs = (attend(q, k, v, is_causal=causal).double() - exact).square().mean().sqrt()
+    mine = (sl.attention(q, k, v, mask=sl.Causal() if causal else None, backend="cpu").double() - exact).square()
+    assert mine.mean().sqrt() < 1.02 * theirs
