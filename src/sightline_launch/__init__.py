@@ -5,9 +5,9 @@ import os
 
 def main() -> int:
     """Run the command line and return its exit code."""
-    # OpenMP's threads spin while they wait for one another, and where other programs use the machine they then spin for
-    # threads that are not running: measured, 4 to 5 times slower. Spinning for some microseconds and then sleeping is as
-    # fast as spinning on an idle machine and a third of its time on a busy one. Read once, when torch is loaded.
+    # OpenMP's threads spin while they wait for one another, and where other programs use the machine they then spin
+    # for threads that are not running: measured, 4 to 5 times slower. Spinning for some microseconds and then sleeping
+    # is as fast as spinning on an idle machine, and a third of its time on a busy one. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("GOMP_SPINCOUNT", "20000")
     from sightline.cli import main

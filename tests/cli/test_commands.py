@@ -24,7 +24,8 @@ def test_help_needs_no_model_library(arguments: list[str]) -> None:
 def test_the_console_script_sets_how_threads_wait_before_torch_is_loaded() -> None:
     look = (
         "import os, sys\nimport sightline_launch\nassert 'torch' not in sys.modules\nsys.argv[1:] = ['--version']\n"
-        "code = sightline_launch.main()\nassert os.environ['OMP_WAIT_POLICY'] == 'passive'\nassert os.environ['GOMP_SPINCOUNT'] == '20000'\nsys.exit(code)"
+        "code = sightline_launch.main()\nassert os.environ['OMP_WAIT_POLICY'] == 'passive'\n"
+        "assert os.environ['GOMP_SPINCOUNT'] == '20000'\nsys.exit(code)"
     )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
