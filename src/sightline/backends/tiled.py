@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..partial import Partial
-from ..reductions._law import RowFold, Settled, Sweep, Tile
+from ..reductions._law import Settled, Tile
 from ..request import Request
 from ._by_strips import backward, settle
 from ._strips import Strip, Workspace, chunks, strips
@@ -42,9 +42,8 @@ def forward(request: Request) -> list[Tensor]:
 
 def _forward(request: Request, workspace: Workspace) -> list[Tensor]:
     d, dtype, device = request.dims, request.dtype, request.q.device
-    reductions = [r.to(dtype) for r in request.reductions]
-    folds = {str(at): r for at, r in enumerate(reductions) if isinstance(r, RowFold)}
-    sweeps = {at: r for at, r in enumerate(reductions) if isinstance(r, Sweep)}
+    folds = {str(at): fold.to(dtype) for at, fold in request.folds.items()}
+    sweeps = {at: sweep.to(dtype) for at, sweep in request.sweeps.items()}
     buffers = {at: r.start(d, dtype, device) for at, r in sweeps.items()}
     rows = {
         at: [torch.empty(shape, dtype=kind, device=device) for shape, kind in fold.like(d, dtype)]
@@ -64,7 +63,7 @@ def _forward(request: Request, workspace: Workspace) -> list[Tensor]:
             for at, sweep in sweeps.items():
                 sweep.absorb(buffers[at], _whole(tile) if sweep.whole_rows else tile)
     results = [lse]
-    for at in range(len(reductions)):
+    for at in range(len(request.reductions)):
         results.extend(buffers[at] if at in buffers else rows[str(at)])
     return results
 
