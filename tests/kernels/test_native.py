@@ -14,7 +14,7 @@ from cases import draw
 from sightline.backends import cpu
 from tolerance import Judge
 
-SETS = cpu.instruction_sets()
+SETS = cpu.runs_on()
 if not SETS:
     pytest.skip("the native kernels were not built (see LOG.md, 2026-11-22)", allow_module_level=True)
 

@@ -14,13 +14,21 @@ from torch import Tensor
 from ..errors import SpecError, Unsupported
 from ..partial import Partial
 from ..request import Gradients, Needs, Request
-from . import dense, tiled
+from . import cpu, dense, tiled
 
 
 class Backend(Protocol):
     """What a backend's module provides."""
 
     NAME: str
+
+    def absent(self) -> list[str]:
+        """Why it can serve no request at all on this machine; empty if it can run here."""
+        ...
+
+    def runs_on(self) -> list[str]:
+        """What it computes with on this machine, best first."""
+        ...
 
     def refusals(self, request: Request) -> list[str]:
         """Why it cannot serve the request; empty if it can."""
@@ -46,21 +54,29 @@ class FoldingBackend(Backend, Protocol):
 #: Written in differentiable operations: PyTorch differentiates them itself, to any order, and traces through them.
 COMPOSITE: dict[str, Backend] = {dense.NAME: cast(Backend, dense)}
 #: Behind an operator, in the order "auto" tries them.
-ORDER: dict[str, FoldingBackend] = {tiled.NAME: cast(FoldingBackend, tiled)}
+ORDER: dict[str, FoldingBackend] = {
+    cpu.NAME: cast(FoldingBackend, cpu),
+    tiled.NAME: cast(FoldingBackend, tiled),
+}
 
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """name; available: whether it can run here; reasons: why not."""
+    """name; available: whether it can run here; reasons: why not; runs_on: what it computes with here, best first."""
 
     name: str
     available: bool
     reasons: tuple[str, ...] = ()
+    runs_on: tuple[str, ...] = ()
 
 
 def backends() -> list[BackendInfo]:
     """Every backend, whether it can run on this machine, and why not. "auto" prefers them in this order."""
-    return [BackendInfo(name, True) for name in (*ORDER, *COMPOSITE)]
+    infos: list[BackendInfo] = []
+    for name, backend in {**ORDER, **COMPOSITE}.items():
+        reasons = backend.absent()
+        infos.append(BackendInfo(name, not reasons, tuple(reasons), tuple(backend.runs_on())))
+    return infos
 
 
 def choose(name: str, request: Request) -> str:

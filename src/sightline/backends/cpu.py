@@ -1,7 +1,5 @@
 """Native kernels for CPUs: one pass over the keys for the output and everything observed, in linear memory.
 
-Not registered yet: neither built by an installation nor chosen by "auto" (see LOG.md, 2026-11-22).
-
 The kernels (csrc/) are compiled for several instruction sets, and the best that the machine has is used. Rows are taken
 in blocks; while a row's log-sum-exp is still moving, its unnormalised weights are kept in a strip of a few rows × all
 keys, and what needs settled weights is read from it afterwards, so q·k is computed once. No result depends on what else
@@ -38,6 +36,8 @@ from ..reductions import (
     TopK,
 )
 from ..request import Gradients, Needs, Request, split
+from . import _by_strips
+from ._by_strips import settle
 
 
 def _load() -> Any:
@@ -52,8 +52,10 @@ def _load() -> Any:
 
 _native: Any = _load()
 
+__all__ = ["NAME", "absent", "backward", "forward", "refusals", "runs_on", "settle"]
+
 NAME = "cpu"
-#: The instruction set to use instead of the best one, one of `instruction_sets()`: for tests.
+#: The instruction set to use instead of the best one, one of `runs_on()`: for tests.
 INSTRUCTIONS = ""
 #: Widest queries, keys and values.
 WIDEST = 256
@@ -86,17 +88,20 @@ _WHAT: dict[type[Reduction], int] = {
 }
 
 
-def instruction_sets() -> list[str]:
+def absent() -> list[str]:
+    """Why it can serve no request on this machine; empty if it can run here."""
+    return ["its kernels were not built: install a C++ compiler, then sightline again"] if _native is None else []
+
+
+def runs_on() -> list[str]:
     """The instruction sets that the kernels were compiled for and this machine has, best first."""
     return [] if _native is None else _native.instruction_sets()
 
 
 def refusals(request: Request) -> list[str]:
     """Why this backend cannot serve the request; empty if it can."""
-    reasons: list[str] = []
+    reasons = absent()
     d = request.dims
-    if _native is None:
-        reasons.append("its kernels were not built; install a C++ compiler and reinstall sightline")
     if request.q.device.type != "cpu":
         reasons.append(f"it runs on CPU tensors; q is on {request.q.device}")
     if request.q.dtype not in (torch.float32, torch.bfloat16, torch.float16):
@@ -185,6 +190,8 @@ def backward_refusals(request: Request, grads: Sequence[Tensor | None], needs: N
 
 def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
     """The gradients of Σ results · grads, in linear memory; grads has one entry per result but the log-sum-exp."""
+    if backward_refusals(request, grads, needs):
+        return _by_strips.backward(request, lse, grads, needs)
     made = Gradients.zeros(request, needs)
     offset = torch.zeros_like(lse, memory_format=torch.contiguous_format)
     kept: list[Tensor] = []

@@ -15,6 +15,16 @@ NAME = "dense"
 LIMIT = 2**28
 
 
+def absent() -> list[str]:
+    """Why it can serve no request on this machine: it always can."""
+    return []
+
+
+def runs_on() -> list[str]:
+    """What it computes with here."""
+    return ["PyTorch, on any of its devices"]
+
+
 def refusals(request: Request) -> list[str]:
     """Why this backend cannot serve the request; empty if it can."""
     d = request.dims

@@ -20,9 +20,19 @@ from ..request import Request
 from ._by_strips import backward, settle
 from ._strips import Strip, Workspace, chunks, strips
 
-__all__ = ["NAME", "backward", "forward", "refusals", "settle"]
+__all__ = ["NAME", "absent", "backward", "forward", "refusals", "runs_on", "settle"]
 
 NAME = "tiled"
+
+
+def absent() -> list[str]:
+    """Why it can serve no request on this machine: it always can."""
+    return []
+
+
+def runs_on() -> list[str]:
+    """What it computes with here."""
+    return ["PyTorch, on any of its devices"]
 
 
 def refusals(request: Request) -> list[str]:

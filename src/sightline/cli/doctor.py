@@ -24,8 +24,8 @@ def command(debug: bool) -> None:
     click.echo("\nBackends")
     for backend in backends():
         state = "available" if backend.available else "not available"
-        reasons = f": {'; '.join(backend.reasons)}" if backend.reasons else ""
-        click.echo(f"  {backend.name:12} {state}{reasons}")
+        details = "; ".join(backend.reasons) or ", ".join(backend.runs_on)
+        click.echo(f"  {backend.name:12} {state}: {details}")
     click.echo("\nPackages")
     for package in _PACKAGES:
         click.echo(f"  {package:12} {version(package)}")
