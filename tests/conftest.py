@@ -10,6 +10,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
+from engines import ENGINES, Engine
+from sightline.backends import cpu
+
 settings.register_profile(
     "sightline",
     max_examples=50,
@@ -33,6 +36,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "unpoisoned: leaves torch.empty as it is, for a test that traces through it")
+
+
+@pytest.fixture(params=ENGINES, ids=str)
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Each backend with linear memory, on each instruction set that it has here."""
+    monkeypatch.setattr(cpu, "INSTRUCTIONS", request.param.instructions)
+    return request.param
 
 
 @pytest.fixture(autouse=True)

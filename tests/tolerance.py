@@ -17,6 +17,11 @@ weighted by how many roundings it carries. ε is the spacing of the accumulator'
     dS = P ∘ (D − δ)    P κ (|D| + Σ P κ |D|), with |D| the sum of the magnitudes of ∂L/∂P over the reductions
     gradients           of q, k, biases, sinks and operands: the sums of the magnitudes of their own products with |dS|
 
+and where weights are rounded to a coarser dtype of spacing ε' before they multiply numbers of that dtype, as PyTorch's
+own attention does in bfloat16, the results and gradients that are sums of such products have on top
+
+    output, moments     ε' √Σ (P v)²; gradients of q: ε' √Σ (dS k)²; of k: ε' √Σ (dS q)²; of values: ε' √Σ (P g)²
+
 because an absolute error of a logit is a relative error of its weight and of the row's normaliser; 1 stands for e^x and
 the quotient, √m and √n for sums over keys and queries: c roundings, in any order, add up to about √c of them (Higham
 and Mary 2019). One spacing of the result is added where its dtype is coarser than the accumulator. Nothing is fitted.
@@ -215,6 +220,36 @@ def _gradient_scales(
     return made
 
 
+# -- weights of a coarser dtype ----------------------------------------------------------------------
+
+
+def rounding(
+    case: Case, coarse: torch.dtype, leaves: Mapping[str, Tensor], results: Mapping[str, Any], w: Weights
+) -> dict[str, Tensor]:
+    """How much wider bands become by name of a result, and of "gradient of" a leaf. leaves, results: in float64."""
+    epsilon, made = torch.finfo(coarse).eps, {}
+    flowing = {n: case.grads[n].double() for n in case.grads if results[n].requires_grad}
+    for name, r in bound(case, leaves).items():
+        leaf = "v" if name == "output" else f"{name}.0"
+        if not isinstance(r, sl.RowMoment) or case.leaves[leaf].dtype != coarse:
+            continue
+        values = r.f.detach().square().requires_grad_()
+        squares = r.map(lambda _, values=values: values).dense(w.s.detach(), w.p.detach().square())
+        made[name] = epsilon * squares.detach().sqrt()
+        if name in flowing:
+            (by_value,) = torch.autograd.grad(squares, values, flowing[name].square())
+            made[f"gradient of {leaf}"] = epsilon * by_value.reshape(leaves[leaf].shape).sqrt()
+    if flowing and w.x.requires_grad:
+        outputs = [results[n] for n in flowing]
+        (dx,) = torch.autograd.grad(outputs, w.x, list(flowing.values()), retain_graph=True, allow_unused=True)
+        if dx is not None:
+            q, k = (leaves[name].detach().square() for name in ("q", "k"))
+            squares = (case.multiplier * dx).square()
+            made["gradient of q"] = epsilon * (squares @ spread(k, case.dims.h)).sqrt()
+            made["gradient of k"] = epsilon * gather_heads(squares.mT @ q, k).sqrt()
+    return made
+
+
 # -- the rule -----------------------------------------------------------------------------------------
 
 
@@ -293,12 +328,16 @@ def wrong_keys(name: str, got: Tensor, reference: Tensor, s: Tensor, allowed: Te
 
 
 class Judge:
-    """The reference of one case, and what any implementation of it is allowed."""
+    """The reference of one case, and what any implementation of it is allowed.
 
-    def __init__(self, case: Case) -> None:
+    coarse: the dtype that weights are rounded to where they multiply numbers of it, if to any.
+    """
+
+    def __init__(self, case: Case, coarse: torch.dtype | None = None) -> None:
         self.case = case
         exact, same = case.fresh(torch.float64), case.fresh(case.accumulator)
         self.reference, w = definition(case, exact)
+        self.rounding = {} if coarse is None else rounding(case, coarse, exact, self.reference, w)
         self.run, run_w = definition(case, same)
         self.reference_gradients = gradients(case, self.reference, exact)
         self.run_gradients = gradients(case, self.run, same)
@@ -330,7 +369,7 @@ class Judge:
             else:
                 run = self.run[name].detach().to(dtype)
                 allowed = tolerance(right.detach(), run, self.scales.results[name], case.accumulator)
-                found += beyond(name, mine, right, allowed)
+                found += beyond(name, mine, right, allowed + 2 * self.rounding.get(name, 0))
             if not r.differentiable and any(t.requires_grad for t in (mine if isinstance(mine, tuple) else (mine,))):
                 found.append(f"{name} is a selection and carries a gradient")
         return found
@@ -349,5 +388,6 @@ class Judge:
             if mine.dtype != leaf.dtype:
                 found.append(f"the gradient of {name} is {mine.dtype}, not {leaf.dtype}")
             allowed = tolerance(right, run, self.scales.gradients[name], self.case.accumulator)
+            allowed = allowed + 2 * self.rounding.get(f"gradient of {name}", 0)
             found += beyond(f"gradient of {name}", mine, right, allowed)
         return found

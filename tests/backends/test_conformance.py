@@ -10,24 +10,23 @@ import torch
 
 import sightline as sl
 from cases import HALVES, Case, draw
-from sightline.backends import COMPOSITE, _strips
+from engines import Engine
+from sightline.backends import _strips
 from tolerance import Judge, gradients
-
-FOLDING = [info.name for info in sl.backends() if info.available and info.name not in COMPOSITE]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         count = metafunc.config.getoption("--configurations")
         # The definition is not what conformance is in doubt about: a tenth of the configurations for it.
-        metafunc.parametrize("seed", range(count if "backend" in metafunc.fixturenames else -(-count // 10)))
+        metafunc.parametrize("seed", range(count if "engine" in metafunc.fixturenames else -(-count // 10)))
 
 
-def faults(case: Case, backend: str) -> list[str]:
-    """What is wrong with a backend's answer to a case."""
+def faults(case: Case, backend: str, coarse: torch.dtype | None = None) -> list[str]:
+    """What is wrong with a backend's answer to a case. coarse: see `Judge`."""
     leaves = case.fresh()
     results = case.observe(leaves, backend)
-    right = Judge(case)
+    right = Judge(case, coarse)
     return right.results(results) + right.gradients(gradients(case, results, leaves))
 
 
@@ -43,10 +42,9 @@ def cut(monkeypatch: pytest.MonkeyPatch):
     return cut
 
 
-@pytest.mark.parametrize("backend", FOLDING)
-def test_results_and_gradients_are_those_of_the_definition(backend: str, seed: int, cut) -> None:
-    case = cut(draw(seed))
-    assert faults(case, backend) == [], case
+def test_results_and_gradients_are_those_of_the_definition(engine: Engine, seed: int, cut) -> None:
+    case = cut(draw(seed, engine.dtypes))
+    assert faults(case, engine.backend, engine.coarse(case)) == [], case
 
 
 def test_the_dense_backend_is_the_definition(seed: int) -> None:

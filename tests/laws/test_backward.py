@@ -12,11 +12,12 @@ from torch import Tensor
 
 import sightline as sl
 from cases import Draw
+from engines import ENGINES
 from laws.worlds import World, worlds
 from sightline._dims import Dims
-from sightline.backends import COMPOSITE
 
-FOLDING = [info.name for info in sl.backends() if info.available and info.name not in COMPOSITE]
+#: Finite differences need float64.
+FOLDING = [engine.backend for engine in ENGINES if torch.float64 in engine.dtypes]
 
 
 def differentiable(world: World, given: dict[str, Tensor]) -> dict[str, sl.Reduction]:

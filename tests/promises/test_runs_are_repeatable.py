@@ -10,11 +10,9 @@ from torch import Tensor
 
 import sightline as sl
 from cases import Draw, all_reductions
+from engines import Engine
 from promises.processes import fresh
 from sightline._dims import Dims
-from sightline.backends import COMPOSITE
-
-BACKENDS = [info.name for info in sl.backends() if info.available and info.name not in COMPOSITE]
 
 
 @pytest.fixture(params=[1, 2])
@@ -36,11 +34,10 @@ def once(backend: str, dtype: torch.dtype) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_run_in_a_process_gives_the_same_bits(backend: str, dtype: torch.dtype, threads: int) -> None:
-    first = once(backend, dtype)
+def test_every_run_in_a_process_gives_the_same_bits(engine: Engine, dtype: torch.dtype, threads: int) -> None:
+    first = once(engine.backend, dtype)
     for _ in range(3):
-        for a, b in zip(first, once(backend, dtype), strict=True):
+        for a, b in zip(first, once(engine.backend, dtype), strict=True):
             assert torch.equal(a.view(torch.uint8), b.view(torch.uint8))
 
 
@@ -48,7 +45,9 @@ PROGRAM = """
 import hashlib, json
 import torch
 import sightline as sl
+from sightline.backends import cpu
 
+cpu.INSTRUCTIONS = INSTRUCTIONS
 g = torch.Generator().manual_seed(0)
 q, k, v = (torch.randn(1, 2, 300, 32, generator=g).requires_grad_() for _ in range(3))
 seen = sl.observe(q, k, v, {"h": sl.Entropy(), "r": sl.Received(), "t": sl.TopK(8)}, mask=sl.Causal(), backend=BACKEND)
@@ -58,7 +57,6 @@ print(json.dumps([hashlib.sha256(t.detach().numpy().tobytes()).hexdigest() for t
 """
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_every_process_gives_the_same_bits(backend: str) -> None:
-    program = PROGRAM.replace("BACKEND", repr(backend))
+def test_every_process_gives_the_same_bits(engine: Engine) -> None:
+    program = PROGRAM.replace("= INSTRUCTIONS", f"= {engine.instructions!r}").replace("BACKEND", repr(engine.backend))
     assert fresh(program) == fresh(program, PYTHONHASHSEED="7")
