@@ -17,7 +17,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types bench docs format clean
+.PHONY: help setup demo test lint types sanitize bench docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,13 @@ lint: setup ## check style, formatting and the import contracts
 
 types: setup ## check types, strictly, in src
 	$(BIN)/pyright
+
+# The kernels' own check, once under each sanitizer; eight threads call them at once.
+sanitize: setup ## run the kernels under the address, undefined-behaviour and thread sanitizers
+	@for sanitizer in address,undefined thread; do \
+	  $(BIN)/cmake -S . -B build/$$sanitizer -G Ninja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) -DSIGHTLINE_MODULE=OFF \
+	    -DSIGHTLINE_SANITIZE=$$sanitizer >/dev/null && $(BIN)/ninja -C build/$$sanitizer && build/$$sanitizer/check || exit 1; \
+	done
 
 bench: setup ## run the benchmarks (ARGS goes to them)
 	$(BIN)/python -m benchmarks.run $(ARGS)

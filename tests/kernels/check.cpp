@@ -1,12 +1,16 @@
-// The kernels against the formula in double precision, without Python: for other machines, emulated ones among them.
-//   aarch64-linux-gnu-g++ -std=gnu++20 -O3 -ffp-contract=off -fno-math-errno -static -DSIGHTLINE_TABLE=generic \
-//       tests/kernels/check.cpp csrc/*.cpp csrc/kernels/table.cpp -o check && qemu-aarch64 check   (without
-//       binding.cpp)
+// The kernels against the formula in double precision, without Python: under sanitizers (`make sanitize`), and on other
+// machines, emulated ones among them:
+//   cmake -S . -B build/arm -DSIGHTLINE_MODULE=OFF -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+//         -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
+//   cmake --build build/arm && qemu-aarch64 build/arm/check
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdio>
+#include <functional>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "../../csrc/engine.hpp"
@@ -30,7 +34,7 @@ View view(const float* data, int rows, int width) {
     return v;
 }
 
-int failures = 0;
+std::atomic<int> failures{0};
 
 void expect(const std::string& where, double got, double want, double allowed) {
     if (std::fabs(got - want) <= allowed) return;
@@ -90,13 +94,20 @@ void check(const Kernels& kernels, const Sizes& z, int threads) {
     }
 }
 
+void check_all(const Kernels& kernels) {
+    for (const Sizes& z : {Sizes{1, 1, 1, 1, false}, Sizes{70, 300, 40, 17, true}, Sizes{130, 130, 64, 64, true},
+                           Sizes{2, 4100, 16, 8, false}, Sizes{100, 37, 5, 3, true}})
+        for (int threads : {1, 3}) check(kernels, z, threads);
+}
+
 }  // namespace
 
 int main() {
     for (const Kernels* kernels : usable()) {
-        for (const Sizes& z : {Sizes{1, 1, 1, 1, false}, Sizes{70, 300, 40, 17, true}, Sizes{130, 130, 64, 64, true},
-                               Sizes{2, 4100, 16, 8, false}, Sizes{100, 37, 5, 3, true}})
-            for (int threads : {1, 3}) check(*kernels, z, threads);
+        check_all(*kernels);
+        std::vector<std::thread> callers;
+        for (int i = 0; i < 8; ++i) callers.emplace_back(check_all, std::cref(*kernels));
+        for (std::thread& caller : callers) caller.join();
         std::printf("%s: checked\n", kernels->name);
     }
     return failures ? 1 : 0;
