@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -68,9 +69,11 @@ def _build(tree: Path) -> None:
         ["cmake", "--build", str(build), "--parallel"],
         ["cmake", "--install", str(build), "--prefix", str(tree / "src")],
     )
+    here = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # this environment's CMake
     for step in steps:
         try:
-            done = subprocess.run(step, capture_output=True, text=True, check=False)
+            found = shutil.which(step[0], path=here) or step[0]
+            done = subprocess.run([found, *step[1:]], capture_output=True, text=True, check=False)
         except FileNotFoundError:
             raise BaseError("the base has native kernels, and CMake, which builds them, was not found.") from None
         if done.returncode:
