@@ -16,7 +16,7 @@ from tolerance import Judge
 
 SETS = cpu.runs_on()
 if not SETS:
-    pytest.skip("the native kernels were not built (see LOG.md, 2026-11-22)", allow_module_level=True)
+    pytest.skip("the native kernels are not built here: `sightline doctor` says why", allow_module_level=True)
 
 
 @pytest.fixture(params=SETS)
