@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 import sightline as sl
-from sightline.backends import ORDER
+from sightline.backends import ORDER, choose, cpu
 from sightline.request import Request
 
 
@@ -57,3 +58,27 @@ def test_a_named_backend_that_refuses_does_not_fall_back(picky: list[list[str]])
         sl.observe(q, q, q, {"top": sl.TopK(2)}, backend="picky")
     assert refusal.value.refusals == {"picky": ["it finds no largest keys"]}
     assert picky == []
+
+
+def test_without_native_kernels_everything_is_served_by_tiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    q = torch.randn(1, 2, 5, 4, requires_grad=True)
+    monkeypatch.setattr(cpu, "_native", None)
+    (info,) = (info for info in sl.backends() if info.name == "cpu")
+    assert not info.available
+    assert "install a C++ compiler" in info.reasons[0]
+    seen = sl.observe(q, q, q, {"top": sl.TopK(2), "map": sl.BlockMass(2, 2)}, mask=sl.Causal())
+    right = sl.observe(q, q, q, {"top": sl.TopK(2), "map": sl.BlockMass(2, 2)}, mask=sl.Causal(), backend="tiled")
+    assert torch.equal(seen.output, right.output)
+    assert torch.equal(seen["map"], right["map"])
+    seen.output.sum().backward()
+    with pytest.raises(sl.Unsupported, match="kernels were not built"):
+        sl.attention(q, q, q, backend="cpu")
+
+
+def test_auto_takes_the_native_kernels_for_what_they_serve() -> None:
+    if cpu.absent():
+        pytest.skip("the native kernels are not built here: `sightline doctor` says why")
+    matrix = sl.AttentionMatrix(torch.randn(1, 2, 5, 4), torch.randn(1, 1, 7, 4))
+    request = Request(matrix.q, matrix.k, matrix.scores, ())
+    assert choose("auto", request) == "cpu"
+    assert choose("auto", replace(request, q=request.q.double())) == "tiled"

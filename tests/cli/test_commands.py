@@ -57,6 +57,7 @@ def test_doctor_tells_backends_versions_and_models(capfd: Captured) -> None:
     out = capfd.readouterr().out
     for backend in sightline.backends():
         assert f"  {backend.name:12} {'available' if backend.available else 'not available'}" in out
+        assert all(said in out for said in (*backend.reasons, *backend.runs_on))
     assert f"torch        {torch.__version__}" in out
     assert "smollm2-135m" in out
 
