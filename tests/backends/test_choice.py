@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from sightline.request import Request
 
 
 @pytest.fixture
-def picky(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+def picky() -> Iterator[list[list[str]]]:
     """A backend that "auto" asks first and that refuses TopK; what it and `tiled` were asked for, in order."""
     tiled, asked = ORDER["tiled"], []
 
@@ -29,13 +30,12 @@ def picky(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
         return SimpleNamespace(NAME=name, forward=forward, refusals=refusals, backward=tiled.backward)
 
-    rest = {name: backend for name, backend in ORDER.items() if name != "tiled"}
-    for name in rest:
-        monkeypatch.delitem(ORDER, name)
-    monkeypatch.delitem(ORDER, "tiled")
-    for name in ("picky", "tiled"):
-        monkeypatch.setitem(ORDER, name, spy(name))
-    return asked
+    everyone = dict(ORDER)
+    ORDER.clear()
+    ORDER.update({name: spy(name) for name in ("picky", "tiled")})  # type: ignore[misc]
+    yield asked
+    ORDER.clear()
+    ORDER.update(everyone)
 
 
 def test_a_reduction_that_a_backend_refuses_moves_no_other(picky: list[list[str]]) -> None:
