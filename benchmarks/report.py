@@ -4,26 +4,24 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import click
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
+from sightline.bench.machine import fingerprint
+from sightline.bench.spread import Spread, ratio
+
 from .cases import Case
-from .measure import Row, Spread, ratio
+from .measure import Row
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Instructions that decide how fast attention can be.
-FLAGS = ("avx2", "fma", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8", "asimd", "bf16", "sve", "i8mm")
 
 
 # -- ratios ------------------------------------------------------------------------------------------------------------
@@ -35,7 +33,7 @@ def _row(rows: Sequence[Row], name: str, observing: bool, ref: str = "") -> Row 
 
 
 def ratios(case: Case, rows: Sequence[Row], row: Row) -> dict[str, Spread]:
-    """What a row is measured against, where both were timed.
+    """What a row is measured against, where both were timed: the median and quartiles of the ratios within each round.
 
     "speedup over X": X's time ÷ its own. "observing": its time ÷ its own with nothing observed. "new/base": its time ÷
     that of the same contender from the base's commit.
@@ -49,7 +47,7 @@ def ratios(case: Case, rows: Sequence[Row], row: Row) -> dict[str, Spread]:
     if not e.ref:
         others = (r for r in rows if r.entry.ref and (r.entry.contender, r.entry.case) == (e.contender, e.case))
         against["new/base"] = row, next(others, None)
-    found = {name: ratio(a, b) for name, (a, b) in against.items() if a is not None and b is not None}
+    found = {name: ratio(a.wall, b.wall) for name, (a, b) in against.items() if a is not None and b is not None}
     return {name: spread for name, spread in found.items() if spread is not None}
 
 
@@ -145,32 +143,13 @@ def to_json(measured: Sequence[tuple[Case, Sequence[Row]]], settings: dict[str, 
         for row in rows
     ]
     cases = {case.name: {**case.to_json(), "flops": case.flops, "read_bytes": case.read} for case, _ in measured}
-    return {"schema": 1, "fingerprint": fingerprint(), "settings": settings, "cases": cases, "results": results}
-
-
-def fingerprint() -> dict[str, Any]:
-    """The machine and the versions that figures depend on."""
-    cpu = _cpu()
-    flags = set(cpu.get("flags", cpu.get("Features", "")).split())
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in os.sysconf_names else 0
     return {
-        "cpu": cpu.get("model name") or platform.processor() or platform.machine(),
-        "flags": [flag for flag in FLAGS if flag in flags],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_bytes": pages,
-        "os": platform.platform(),
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "sightline": version("sightline"),
-        "commit": _commit(),
+        "schema": 1,
+        "fingerprint": {**fingerprint(), "commit": _commit()},
+        "settings": settings,
+        "cases": cases,
+        "results": results,
     }
-
-
-def _cpu() -> dict[str, str]:
-    """What Linux says of the first core."""
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _commit() -> str | None:

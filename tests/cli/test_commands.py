@@ -11,7 +11,9 @@ from sightline.cli._run import run
 Captured = pytest.CaptureFixture[str]
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["answer", "--help"], ["doctor", "-h"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["answer", "--help"], ["bench", "--help"], ["doctor", "-h"], ["--version"]]
+)
 def test_help_needs_no_model_library(arguments: list[str]) -> None:
     look = (
         "import sys\nfrom sightline.cli import main\ncode = main()\n"
@@ -35,6 +37,7 @@ def test_the_commands_are_listed_with_what_they_do(capfd: Captured) -> None:
     assert run(["--help"]) == 0
     out = capfd.readouterr().out
     assert "answer  Answer a question from a document" in out
+    assert "bench   Measure time and memory of attention" in out
     assert "doctor  Show what this installation can do" in out
 
 

@@ -1,4 +1,4 @@
-"""The command `sightline`: parse, call a task, print. Nothing here computes."""
+"""The command `sightline`: parse, call a task or a measurement, print. Nothing here computes."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import click
 
 from ..errors import InputError
 
-__all__ = ["check_target", "write"]
+__all__ = ["check_target", "replace", "write"]
 
 
 def check_target(target: str | None) -> None:
@@ -33,21 +33,26 @@ def check_target(target: str | None) -> None:
 
 
 def write(text: str, target: str | None) -> None:
-    """Print the text, or write it to the file: beside it first, then renamed, so that no half of it is ever seen.
+    """Print the text, or write it to the file. Raises InputError where the file cannot be written."""
+    if target is None:
+        click.echo(text)
+    else:
+        replace(target, f"{text}\n".encode())
+
+
+def replace(target: str, content: bytes) -> None:
+    """Write a file: beside it first, then renamed, so that no half of it is ever seen.
 
     Raises InputError where the file cannot be written.
     """
-    if target is None:
-        click.echo(text)
-        return
     path = Path(target).expanduser()
     # Through a link to where it leads: renaming onto a link would replace the link.
     path = Path(os.path.realpath(path))
     try:
         handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(text + "\n")
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
             os.chmod(beside, _mode(path))
             os.replace(beside, path)
         except BaseException:

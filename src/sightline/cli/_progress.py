@@ -25,8 +25,11 @@ _PHASES = {
 
 
 @contextmanager
-def shown() -> Generator[Told | None]:
-    """What a task reports its progress to: one line for each phase. None where standard error is no terminal."""
+def shown(unit: str = "tokens") -> Generator[Told | None]:
+    """What a task reports its progress to: one line for each phase. None where standard error is no terminal.
+
+    unit: what a phase is counted in.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -47,7 +50,7 @@ def shown() -> Generator[Told | None]:
                 for earlier in lines.values():
                     _finish(display, earlier)
                 lines[phase] = display.add_task(_PHASES.get(phase, phase), total=total, count="")
-            count = f"{done:,} of {total:,} tokens" if total is not None else ""
+            count = f"{done:,} of {total:,} {unit}" if total is not None else ""
             display.update(lines[phase], completed=done, total=total, count=count)
 
         yield tell

@@ -15,6 +15,7 @@ __all__ = ["run"]
 
 _COMMANDS = {
     "answer": "Answer a question from a document and show which sentences the answer came from.",
+    "bench": "Measure time and memory of attention against its length, on this machine.",
     "doctor": "Show what this installation can do, and why not more.",
 }
 """Each command, in the module of its name, with the line that describes it in the list of commands."""

