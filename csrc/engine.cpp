@@ -213,6 +213,7 @@ void run_few(const Request& r, const Kernels& k, const Plan& plan, int threads) 
     run_tasks(static_cast<long>(count), threads, [&](long at) {
         const Memory scratch(k.scratch_bytes(r));
         blocks[static_cast<std::size_t>(at)].scratch = scratch.data();
+        plan.clear(r, plan.tasks[static_cast<std::size_t>(at)]);
         sweep(k, blocks[static_cast<std::size_t>(at)]);
     });
 }

@@ -55,6 +55,12 @@ Window touched(const Dims& d, const Task& t, const Observation& o) {
 
 bool summed_up(const Observation& o) { return o.settled() && o.what != What::rows && o.what != What::entries; }
 
+// Whether a task of few queries may sum straight into the result: it alone has those columns, in one row of cells.
+bool alone(const Observation& o) {
+    const bool columns = o.what == What::received || o.what == What::column_max || o.what == What::column_moment;
+    return columns && o.out_kind == Kind::f32;
+}
+
 // Whether heads that share keys share every moment's operand too.
 bool heads_share(const Request& r) {
     return std::all_of(r.observations.begin(), r.observations.end(), [&](const Observation& o) {
@@ -106,12 +112,26 @@ void Plan::place_windows(const Request& r) {
                 const Observation& o = r.observations[at % r.observations.size()];
                 if (!summed_up(o)) continue;
                 Window& w = t.windows[at] = touched(r.dims, t, o);
+                if (few && alone(o)) {
+                    const long head = static_cast<long>(t.batch) * r.dims.h + t.head0 +
+                                      static_cast<long>(at / r.observations.size());
+                    w.data = static_cast<float*>(o.out) + (head * r.dims.m + w.col0) * w.each;
+                    continue;
+                }
                 w.data = carver.take<float>(static_cast<std::size_t>(w.rows * w.cols * w.each));
             }
         }
         if (!pass) window_memory = Memory(carver.used());
     }
     if (window_memory.data()) std::memset(window_memory.data(), 0, window_memory.size());
+}
+
+void Plan::clear(const Request& r, const Task& t) const {
+    for (std::size_t at = 0; at < t.windows.size(); ++at) {
+        const Window& w = t.windows[at];
+        if (few && alone(r.observations[at % r.observations.size()]))
+            std::memset(w.data, 0, sizeof(float) * static_cast<std::size_t>(w.rows * w.cols * w.each));
+    }
 }
 
 namespace {
@@ -128,10 +148,11 @@ void join_window(const Window& w, const Cells& whole, bool maximum, float* out) 
 
 void Plan::join(const Request& r, int threads) const {
     const Dims& d = r.dims;
+    if (std::none_of(r.observations.begin(), r.observations.end(), summed_up)) return;
     run_tasks(static_cast<long>(d.b) * d.h, threads, [&](long head) {
         for (std::size_t at = 0; at < r.observations.size(); ++at) {
             const Observation& o = r.observations[at];
-            if (!summed_up(o)) continue;
+            if (!summed_up(o) || (few && alone(o))) continue;
             const Cells whole = cells(d, o);
             std::vector<float> sum(static_cast<std::size_t>(whole.rows * whole.cols * whole.each));
             for (const Task& t : tasks) {

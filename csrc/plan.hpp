@@ -28,6 +28,9 @@ struct Plan {
 
     Plan(const Request& request, int threads);
 
+    // Zero the windows of a task of few queries that lie in the results themselves; before it sweeps.
+    void clear(const Request& request, const Task& task) const;
+
     // Join the tasks' windows, in order, into the results.
     void join(const Request& request, int threads) const;
 

@@ -1,6 +1,7 @@
 // Rows against keys while the log-sum-exp is still moving: products, logits, folds, moments. One pass over the keys.
 #pragma once
 
+#include "direct.hpp"
 #include "field.hpp"
 #include "score.hpp"
 #include "state.hpp"
@@ -11,6 +12,7 @@ namespace {
 
 struct Scratch {
     void* queries;                    // [kRows, depth] words
+    uint32_t* padded;                 // [kDirectRows, .] the same, for keys read as they lie
     char* keys;                       // [kTile, depth] words, where keys are packed tile by tile
     char* values;                     // one moment's tile
     float* tile;                      // [kRows, kTile], where no strip is kept
@@ -22,6 +24,7 @@ struct Scratch {
         for (const Observation& o : r.observations)
             if (o.what == What::moment && up(o.count, kPanel) > widest) widest = up(o.count, kPanel);
         queries = at.take<float>(static_cast<size_t>(kRows * depth(r)));
+        padded = at.take<uint32_t>(static_cast<size_t>(kDirectRows * up(depth(r), kLanes)));
         keys = at.take<char>(static_cast<size_t>(4 * kTile * depth(r)));
         values = at.take<char>(static_cast<size_t>(4 * kTile * widest));
         tile = at.take<float>(kRows * kTile);
@@ -104,6 +107,19 @@ __attribute__((noinline)) void all_exponentials(const Block& b, const Scratch& a
                              b.state.slope + i * kLanes);
 }
 
+// Add a tile's e^(s - reference) times the values of one moment, read as they lie.
+INLINE void add_direct(const Block& b, const Scratch& at, const Observation& o, int j0, int width, const float* tile,
+                       float* into) {
+    const bool paired = pairs(*b.request, o);
+    const int from = b.j0 > j0 ? b.j0 - j0 : 0, to = b.j1 - j0 < width ? b.j1 - j0 : width;
+    const int head = heads_of(o, b.request->dims, b.row[0].head);
+    const void* weights = paired ? static_cast<const void*>(at.weights) : tile;
+    with_source(o.operand.kind, paired, [&](auto source) {
+        gather_direct<decltype(source)>(b, o, head, j0, from, to, static_cast<const uint32_t*>(weights),
+                                        paired ? kTile / 2 : kTile, into, up(o.count, kPanel), at.shift, at.values);
+    });
+}
+
 // Add a tile's e^(s - reference) times the values to every moment.
 INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const float* tile, bool first) {
     const Request& r = *b.request;
@@ -112,6 +128,11 @@ INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const 
     for (const Observation& o : r.observations) {
         if (o.what != What::moment) continue;
         const long columns = up(o.count, kPanel), words = value_words(r, o, width);
+        if (!b.values && direct(b)) {
+            add_direct(b, at, o, j0, width, tile, into);
+            into += kRows * columns;
+            continue;
+        }
         long length = value_words(r, o, kTile);
         const char* values = at.values;
         if (b.values) {
@@ -139,6 +160,10 @@ INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const 
 INLINE void products(const Block& b, const Scratch& at, int j0, int width, float* tile) {
     const Request& r = *b.request;
     const long words = depth(r);
+    if (!b.keys && direct(b))
+        return with_source(r.k.kind, pairs(r), [&](auto source) {
+            score_direct<decltype(source)>(b, at.padded, j0, width, tile, at.keys);
+        });
     const char* keys = b.keys ? b.keys + sizeof(float) * static_cast<size_t>(j0 * words) : at.keys;
     if (!b.keys)
         pack_across(r.k, r.dims.d, pairs(r), b.batch, b.key_head, j0, j0 + width < r.dims.m ? j0 + width : r.dims.m,
@@ -161,6 +186,7 @@ void settle(Block& b) {
     const Scratch at(r, carver);
     start(r, b.state);
     const float scale = pack_queries(b, at.queries);
+    if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
     bool first = true;
     for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, first = false) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));

@@ -171,6 +171,70 @@ def test_strides_are_read_as_they_are(instructions: str) -> None:
         assert torch.equal(sl.attention(*others, backend="cpu"), want)
 
 
+FEW = [  # group, n, d, dv: rows of one key head below and above the number that reads caches as they lie
+    (1, 1, 64, 64),
+    (2, 1, 40, 65),
+    (1, 3, 65, 40),
+    (5, 1, 1, 3),
+    (4, 1, 128, 128),
+    (3, 2, 33, 256),
+    (7, 1, 96, 7),
+    (4, 4, 16, 1),
+    (16, 1, 72, 100),
+    (17, 1, 65, 40),
+    (4, 6, 32, 24),
+    (12, 4, 48, 33),
+]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("mask", [None, sl.Causal() & sl.Window(left=600), sl.DenseMask(torch.arange(777) % 3 > 0)])
+@pytest.mark.parametrize("sizes", FEW)
+def test_few_queries_read_caches_as_they_lie(
+    sizes: tuple[int, ...], mask: sl.masks.Mask | None, dtype: torch.dtype, instructions: str
+) -> None:
+    group, n, d, dv = sizes
+    q, k, v = tensors(2, 2 * group, 2, n, 777, d, dv, dtype)
+    asked = {"entropy": sl.Entropy(), "received": sl.Received(), "most": sl.ColumnMax(), "map": sl.BlockMass(2, 100)}
+
+    def part(t: Tensor) -> Tensor:
+        """A slice of a larger cache, with nothing to be read around it."""
+        room = t.new_full((2, 2, 830, t.shape[3] + 3), torch.nan)[:, :, 21:798, 1:-2]
+        return room.copy_(t)
+
+    def turned(t: Tensor) -> Tensor:
+        return t.transpose(1, 2).contiguous().transpose(1, 2)
+
+    def stepped(t: Tensor) -> Tensor:
+        return torch.stack([t, torch.full_like(t, torch.nan)], -1).flatten(-2)[..., ::2]
+
+    exact = sl.observe(q.double(), k.double(), v.double(), asked, mask=mask, backend="dense")
+    seen = sl.observe(q, k, v, asked, mask=mask, backend="cpu")
+    others = [sl.observe(q, f(k), f(v), asked, mask=mask, backend="cpu") for f in (part, turned, stepped)]
+    for name, want in {"output": exact.output, **exact}.items():
+        loose = 2e-5 if dtype == torch.float32 or name != "output" else 2e-2
+        got, *same = (s.output if name == "output" else s[name] for s in (seen, *others))
+        close(name, got, want, loose)
+        assert all(torch.equal(got, again) for again in same), name
+
+
+def test_a_key_may_be_one_for_all(instructions: str) -> None:
+    q, k, v = tensors(1, 2, 1, 1, 1, 32, 32, torch.float32)
+    got = sl.attention(q, k.expand(-1, -1, 300, -1), v.expand(-1, -1, 300, -1), backend="cpu")
+    close("output", got, v.expand(-1, 2, -1, -1).double(), 2e-5)
+
+
+def test_a_call_that_wants_a_gradient_gives_the_same_bits(instructions: str) -> None:
+    q, k, v = tensors(1, 4, 2, 1, 5000, 64, 64, torch.bfloat16)
+    plain = sl.observe(q, k, v, {"top": sl.TopK(8), "received": sl.Received()}, backend="cpu")
+    q.requires_grad_()
+    traced = sl.observe(q, k, v, {"top": sl.TopK(8), "received": sl.Received()}, backend="cpu")
+    assert traced.output.requires_grad
+    assert not plain.output.requires_grad
+    assert torch.equal(traced.output, plain.output)
+    assert all(torch.equal(traced[name], plain[name]) for name in plain)
+
+
 def test_several_threads_may_call_at_once(instructions: str) -> None:
     q, k, v = tensors(1, 4, 2, 200, 400, 32, 32, torch.float32)
     asked = {"received": sl.Received(), "top": sl.TopK(4)}

@@ -51,6 +51,7 @@ def _load() -> Any:
 
 
 _native: Any = _load()
+_NOTHING: Any = None if _native is None else _native.View()
 
 __all__ = ["NAME", "absent", "backward", "forward", "refusals", "runs_on", "settle"]
 
@@ -126,22 +127,25 @@ def refusals(request: Request) -> list[str]:
 def forward(request: Request) -> list[Tensor]:
     """The log-sum-exp [b, h, n] and every result in order."""
     results = [torch.empty(shape, dtype=dtype) for shape, dtype in request.like()]
-    for r, part in _parts(request, results):
+    parts = _parts(request, results)
+    for r, part in parts:
         if isinstance(r, Rows | Entries):  # chosen weights are left alone where no tile holds them
             part[0].zero_()
     kept: list[Tensor] = []
-    native = _request(request, results, kept)
+    native = _request(request, results[0], parts, kept)
     _native.forward(native, torch.get_num_threads(), INSTRUCTIONS)
-    for r, part in _parts(request, results):
+    for r, part in parts:
         if isinstance(r, LogSumExp):
             part[0].copy_(results[0])
     return results
 
 
-def _request(request: Request, results: Sequence[Tensor], kept: list[Tensor]) -> Any:
+def _request(
+    request: Request, lse: Tensor, parts: Sequence[tuple[Reduction, Sequence[Any]]], kept: list[Tensor]
+) -> Any:
     """The request for the kernels, which write its results. kept: what was converted for the call must outlive it."""
     d, s = request.dims, request.scores
-    observations = [_observation(r, part, kept) for r, part in _parts(request, results) if type(r) in _WHAT]
+    observations = [_observation(r, part, kept) for r, part in parts if type(r) in _WHAT]
     relative = None if s.relative is None else s.relative.to(torch.float32).contiguous()[None, :, None]
     sinks = None if s.sinks is None else s.sinks[None, :, None, None]
     lo, hi = (None if t is None else t[:, None, :, None] for t in (s.lo, s.hi))
@@ -155,7 +159,7 @@ def _request(request: Request, results: Sequence[Tensor], kept: list[Tensor]) ->
         s.softcap or 0.0,
         [_view(t) for t in places],
         observations,
-        results[0].data_ptr(),
+        lse.data_ptr(),
         0 if request.field is None else _PARTS[request.field.part],
         _view(None if request.field is None else request.field.v),
         _view(None if request.field is None else request.field.grad_out),
@@ -197,7 +201,7 @@ def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], need
     kept: list[Tensor] = []
     lse = lse.contiguous()
     unused = [torch.empty(0, dtype=dtype) for _, dtype in request.like()]
-    native = _request(request, [lse, *unused[1:]], kept)
+    native = _request(request, lse, _parts(request, [lse, *unused[1:]]), kept)
     of: list[Any] = []
     into: list[int] = []
     towards_lse: Tensor | None = None
@@ -228,9 +232,12 @@ def _parts(request: Request, results: Sequence[Any]) -> list[tuple[Reduction, Se
 def _view(t: Tensor | None) -> Any:
     """A tensor of up to four dimensions [b, h, i, j] for the kernels: where it lies; stride 0 where it is broadcast."""
     if t is None:
-        return _native.View()
-    strides = [0 if size == 1 else stride for size, stride in zip(t.shape, t.stride(), strict=True)]
-    return _native.View(t.data_ptr(), _KINDS[t.dtype], (*strides, *[0] * (4 - len(strides))), t.shape[1])
+        return _NOTHING
+    shape = t.shape
+    strides = [0 if size == 1 else stride for size, stride in zip(shape, t.stride(), strict=True)]
+    if len(strides) < 4:
+        strides += [0] * (4 - len(strides))
+    return _native.View(t.data_ptr(), _KINDS[t.dtype], strides, shape[1])
 
 
 def _observation(r: Reduction, made: Sequence[Tensor], kept: list[Tensor]) -> Any:
