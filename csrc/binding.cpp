@@ -66,21 +66,26 @@ void forward(const Request& r, int threads, const std::string& instructions) {
     evaluate(r, kernels, threads);
 }
 
-void backward(const Request& r, const std::vector<View>& of, const View& of_lse, std::uintptr_t q, std::uintptr_t k,
-              const std::vector<std::uintptr_t>& moments, std::uintptr_t offset, int threads,
-              const std::string& instructions) {
-    if (of.size() != r.observations.size() || moments.size() != of.size())
+// made: of q, k and, broadcast over what shares it, of a dense bias. sums: along diagonals, rows and columns of dS.
+void backward(const Request& r, const std::vector<View>& of, const View& of_lse, const std::array<View, 3>& made,
+              const std::vector<View>& operands, std::uintptr_t offset, const std::array<std::uintptr_t, 3>& sums,
+              std::size_t strip_bytes, int threads, const std::string& instructions) {
+    if (of.size() != r.observations.size() || operands.size() != of.size())
         throw std::invalid_argument("one gradient and one place for each observation are needed");
     const Kernels& kernels = chosen(instructions);
-    std::vector<float*> into;
-    for (std::uintptr_t at : moments) into.push_back(reinterpret_cast<float*>(at));
+    const auto floats = [](std::uintptr_t at) { return reinterpret_cast<float*>(at); };
     const Gradients g{&r,
                       of.data(),
                       of_lse,
-                      reinterpret_cast<float*>(q),
-                      reinterpret_cast<float*>(k),
-                      into.data(),
-                      reinterpret_cast<float*>(offset)};
+                      made[0],
+                      made[1],
+                      operands.data(),
+                      floats(offset),
+                      floats(sums[0]),
+                      floats(sums[1]),
+                      floats(sums[2]),
+                      made[2],
+                      strip_bytes};
     nb::gil_scoped_release unlocked;
     differentiate(g, kernels, threads);
 }

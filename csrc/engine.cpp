@@ -13,7 +13,8 @@ constexpr int kPackKeys = 8 * kTile;                        // keys that one tas
 
 int bound(const View& v, int batch, int query) { return static_cast<const int*>(v.data)[v.at(batch, 0, query)]; }
 
-// Rows of one block: queries i0:i1 of some heads, their intervals cut to keys j0:j1. Sets the keys that any row admits.
+}  // namespace
+
 void place_rows(const Request& r, const Task& t, int i0, int i1, Block& b) {
     b.rows = 0;
     b.j0 = t.j1;
@@ -34,6 +35,8 @@ void place_rows(const Request& r, const Task& t, int i0, int i1, Block& b) {
     }
     if (b.j0 >= b.j1) b.j0 = b.j1 = t.j0;  // no keys at all
 }
+
+namespace {
 
 // A thread's own memory: scratch, state, strip.
 struct Workspace {
@@ -225,27 +228,6 @@ void evaluate(const Request& r, const Kernels& k, int threads) {
     if (plan.few) run_few(r, k, plan, threads);
     else run_many(r, k, plan, threads);
     plan.join(r, threads);
-}
-
-void differentiate(const Gradients& g, const Kernels& k, int threads) {
-    const Request& r = *g.request;
-    const Dims& d = r.dims;
-    run_tasks(static_cast<long>(d.b) * d.hk, threads, [&](long at) {
-        const int batch = static_cast<int>(at / d.hk), key_head = static_cast<int>(at % d.hk);
-        std::vector<Block> blocks;
-        for (int head = key_head * d.group(); head < (key_head + 1) * d.group(); ++head) {
-            const Task task{batch, key_head, head, 1, 0, d.n, 0, d.m, {}};
-            for (int i = 0; i < d.n; i += kRows) {
-                Block& b = blocks.emplace_back();
-                b.request = &r;
-                b.batch = batch;
-                b.key_head = key_head;
-                place_rows(r, task, i, std::min(i + kRows, d.n), b);
-            }
-        }
-        const Memory memory(k.backward_bytes(r));
-        k.backward(g, blocks.data(), static_cast<long>(blocks.size()), memory.data());
-    });
 }
 
 }  // namespace sightline

@@ -10,6 +10,9 @@ namespace sightline {
 constexpr int kTile = 256;  // keys scored at a time; tiles start at its multiples, whatever the rows
 constexpr int kRows = 48;   // rows of a block
 
+constexpr int kBand = 4;         // most blocks of a band, whose gradients are made at once
+constexpr int kMostShares = 64;  // tasks that sum up one key head's gradients
+
 // Query `query` of head `head`: it admits keys lo <= j < hi.
 struct Row {
     int head, query;
@@ -57,14 +60,42 @@ struct Block {
 };
 
 // The gradients of a request's results. Where the request has an output it has the row's log-sum-exp to read instead.
+// What is to be made is contiguous unless it says otherwise, and none where not wanted.
 struct Gradients {
     const Request* request;
-    const View* of;         // one per observation: the gradient of its result, none where none flows
-    View of_lse;            // [b, h, n]
-    float* q;               // [b, h, n, d]; all of these are contiguous
-    float* k;               // [b, hk, m, d]
-    float* const* moments;  // one per observation: [b, hk, m, c], none where not wanted
-    float* offset;          // [b, h, n] what is taken off dP before it is weighed: sum_j P_ij dP_ij - d lse_i
+    const View* of;        // one per observation: the gradient of its result, none where none flows
+    View of_lse;           // [b, h, n]
+    View q, k;             // made: [b, h, n, d], [b, hk, m, d]
+    const View* operands;  // made, one per observation: [b, hk or more, m, c] of a moment; f32 for every query head:
+                           // [b, h, n] of received, [b, h, n, c] of a column moment
+    float* offset;         // made: [b, h, n] what is taken off dP before it is weighed, sum_j P_ij dP_ij - d lse_i
+    float* relative;       // made: [b, h, n + m - 1] sums of dS along its diagonals
+    float* row_sums;       // made: [b, h, n] sums of dS, zeros at first; [b, h, m] likewise
+    float* column_sums;
+    View additive;            // made: f32 [b, h, n, m] sums of dS over what is broadcast, zeros at first
+    std::size_t strip_bytes;  // of a thread's strips; longer ones are made twice instead
+};
+
+// Some rows of one (batch, key head), all with the same keys, whose gradients one task makes.
+struct Share {
+    const Gradients* gradients;
+    int batch, key_head;
+    bool alone;          // it has all rows of that key head
+    int blocks;          // of a band: rows whose strips are kept at once
+    bool twice;          // no strips: tiles are made once for the offsets and once to use
+    const char* packed;  // keys and moments of the whole key head
+    char* sums;          // what keys gather from the share's rows
+    char* scratch;
+};
+
+struct BackwardKernels {
+    std::size_t (*packed_bytes)(const Gradients&);
+    std::size_t (*sums_bytes)(const Gradients&, bool alone);
+    std::size_t (*scratch_bytes)(const Gradients&, int blocks, bool twice);
+    void (*pack)(const Gradients&, int batch, int key_head, int j0, int j1, char* packed);
+    void (*start)(const Share&);                          // its sums are zeros
+    void (*add)(const Share&, Block* blocks, int count);  // gradients of a band, whose rows are of one head
+    void (*join)(const Share* shares, int count, int piece, int pieces);  // one key head's sums, in order, into results
 };
 
 // One instruction set's kernels.
@@ -89,9 +120,7 @@ struct Kernels {
     void (*weigh)(const Block&);  // between the two, where a field is asked for
     void (*sweep)(const Block&);  // settled reductions, from the strip
 
-    // Gradients of one (batch, key head), whose rows the blocks hold, with memory of so many bytes.
-    std::size_t (*backward_bytes)(const Request&);
-    void (*backward)(const Gradients&, Block* blocks, long count, char* memory);
+    BackwardKernels backward;
 };
 
 ALWAYS_INLINE int heads_of(const Observation& o, const Dims& d, int query_head) {

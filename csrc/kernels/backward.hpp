@@ -1,251 +1,381 @@
-// Gradients: dS = P (D - offset), with D the gradient of the weights. A block's rows keep two strips, P and D, over all
-// keys, so that the offset, their row sums, is known before dS is used and no product is made twice. Floats throughout.
+// Gradients: dS = P (D - offset), with D the gradient of the weights. A band's rows keep two strips, P and D, over all
+// keys, so that the offset, their row sums, is known before dS is used and no product is made twice. Where operands are
+// bf16, products multiply pairs, for which P and dS are rounded; all sums and everything else are floats.
 #pragma once
 
-#include "../memory.hpp"
-#include "score.hpp"
+#include "band.hpp"
+#include "sensitivity.hpp"
 
 namespace sightline {
 namespace {
 
-// A moment as the backward sees it: its values to multiply gradients with, the gradients themselves, and what it
-// gathers.
-struct MomentGradient {
-    const Observation* what;
-    const View* of;
-    char* across;  // f as panels of keys [tiles of kPanel keys, width, kPanel]
-    float* rows;   // gradient [kRows, width]
-    char* down;    // gradient as panels of columns [columns, kRows, kPanel]
-    float* into;   // df [m, columns]; none where not wanted
-    float* out;
-    long width, columns;
-};
+// The keys of a tile that each block of a band needs: the first `width`, 0 for none.
+struct Reach {
+    int width[kBand], most = 0, first = kBand, last = -1;
 
-struct BackwardScratch {
-    static constexpr int kMost = 8;  // moments with gradients
-    MomentGradient moment[kMost];
-    int moments = 0;
-    char *across, *down;  // keys both ways
-    float *queries, *tile_p, *tile_d, *turned_p, *turned_d, *dq, *dk, *ones;
-    char* queries_down;
-    float *strip_p, *strip_d;
-    long columns, keys;
+    Reach(const Block* blocks, int count, int j0) {
+        for (int b = 0; b < count; ++b) {
+            const long end = blocks[b].j0 < j0 + kTile ? up(blocks[b].j1 - j0, kPanel) : 0;
+            width[b] = static_cast<int>(end < 0 ? 0 : end < kTile ? end : kTile);
+            if (!width[b]) continue;
+            if (width[b] > most) most = width[b];
+            if (first == kBand) first = b;
+            last = b;
+        }
+    }
 
-    BackwardScratch(const Request& r, const Gradients* g, Carver& at) {
-        const size_t tiles = static_cast<size_t>((r.dims.m + kTile - 1) / kTile);
-        const long d = r.dims.d;
-        columns = up(d, kPanel);
-        keys = up(r.dims.m, kTile);
-        across = at.take<char>(static_cast<size_t>(4 * keys * d));
-        down = at.take<char>(static_cast<size_t>(4 * keys * columns));
-        queries = at.take<float>(static_cast<size_t>(kRows * d));
-        queries_down = at.take<char>(static_cast<size_t>(4 * kRows * columns));
-        turned_p = at.take<float>(kRows * kTile);
-        turned_d = at.take<float>(kRows * kTile);
-        dq = at.take<float>(static_cast<size_t>(kRows * columns));
-        dk = at.take<float>(static_cast<size_t>(keys * columns));
-        ones = at.take<float>(kTile);
-        strip_p = at.take<float>(tiles * kRows * kTile);
-        strip_d = at.take<float>(tiles * kRows * kTile);
-        for (size_t i = 0; i < r.observations.size(); ++i) {
-            const Observation& o = r.observations[i];
-            if (o.what != What::moment || (g && !g->of[i])) continue;
-            if (moments == kMost) break;
-            MomentGradient& m = moment[moments++];
-            m.what = &o;
-            m.of = g ? &g->of[i] : nullptr;
-            m.out = g ? g->moments[i] : nullptr;
-            m.width = o.count;
-            m.columns = up(o.count, kPanel);
-            m.across = at.take<char>(static_cast<size_t>(4 * keys * m.width));
-            m.rows = at.take<float>(static_cast<size_t>(kRows * m.width));
-            m.down = at.take<char>(static_cast<size_t>(4 * kRows * m.columns));
-            m.into = at.take<float>(static_cast<size_t>(keys * m.columns));
+    // Keys from `from` on that the same blocks need: use(from, to, first block, last block).
+    template <class Use>
+    INLINE void pieces(Use use) const {
+        for (int from = 0; from < most;) {
+            int to = most, a = kBand, z = -1;
+            for (int b = first; b <= last; ++b) {
+                if (width[b] <= from) continue;
+                if (a == kBand) a = b;
+                z = b;
+                if (width[b] < to) to = width[b];
+            }
+            use(from, to, a, z);
+            from = to;
         }
     }
 };
 
-// c [rows, .] = or += a [rows, depth] times panels of kPanel columns `length` words long.
-INLINE void multiply_all(int rows, const float* a, long a_row, const char* panels, long length, long depth,
-                         long columns, float* c, long c_row, const float* ones) {
+// One band and where everything about it lies.
+struct Band {
+    const Share& share;
+    const Gradients& g;
+    Block* blocks;
+    int count, rows;
+    Moments moments;
+    PackedKeys keys;
+    Sums sums;
+    BandScratch at;
+    float left;  // what is left to scale products with keys by
+    bool paired;
+
+    Band(const Share& s, Block* given, int n)
+        : share(s),
+          g(*s.gradients),
+          blocks(given),
+          count(n),
+          rows((n - 1) * kRows + given[n - 1].rows),
+          moments(g),
+          keys(g, moments, Carver(const_cast<char*>(s.packed))),
+          sums(g, moments, s.alone, s.batch, s.key_head, Carver(s.sums)),
+          at(g, moments, s.blocks, s.twice, Carver(s.scratch)),
+          left(1),
+          paired(pairs(*g.request)) {}
+
+    int copy(const Moment& x) const {  // the head of its values, of those packed
+        return x.copies > 1 ? heads_of(*x.what, g.request->dims, blocks[0].row[0].head) % x.copies : 0;
+    }
+};
+
+// c [rows, .] = or += a [rows, depth] times panels of columns `length` words long.
+template <class Word>
+INLINE void multiply_all(int rows, const Word* a, long a_row, const char* panels, long length, long depth, long columns,
+                         float* c, const float* ones) {
     for (long at = 0; at < columns; at += kPanel)
-        multiply(rows, a, a_row, reinterpret_cast<const float*>(panels) + at * length, depth, c + at, c_row, ones);
+        multiply(rows, a, a_row, reinterpret_cast<const Word*>(panels) + at * length, depth, c + at, columns, ones);
 }
 
-// Rows of a block from a view, times a factor: one after the other, and one below the other in panels of columns.
-INLINE void pack_rows(const Block& b, const View& v, long width, float factor, float* rows, char* down) {
+// A block's rows of a view one below the other, in panels of columns `length` words long. out: those of the block.
+INLINE void pack_rows_down(const Block& b, const View& v, int width, bool paired, long length, char* out) {
+    const auto at = [&](int i) { return v.at(b.batch, b.row[i].head, b.row[i].query); };
     alignas(64) float row[kWidest + kPanel] = {};
+    alignas(64) uint16_t bits[2][kWidest + kPanel] = {};
+    for (int i = 0; i < b.rows; i += paired ? 2 : 1) {
+        if (!paired) {
+            read_floats(v, at(i), v.stride[3], width, row);
+            for (long c = 0; c < width; c += kPanel)
+                std::memcpy(reinterpret_cast<float*>(out) + c * length + i * kPanel, row + c, sizeof(float) * kPanel);
+            continue;
+        }
+        read_bits(v, at(i), v.stride[3], width, bits[0]);
+        if (i + 1 < b.rows) read_bits(v, at(i + 1), v.stride[3], width, bits[1]);
+        else std::memset(bits[1], 0, sizeof bits[1]);
+        for (long c = 0; c < width; c += kPanel) {
+            uint32_t* words = reinterpret_cast<uint32_t*>(out) + c * length + i / 2 * kPanel;
+            for (int k = 0; k < kPanel; ++k) words[k] = bits[0][c + k] | uint32_t{bits[1][c + k]} << 16;
+        }
+    }
+}
+
+// Rows of a block as words, one after the other.
+INLINE void pack_rows_across(const Block& b, const View& v, int width, bool paired, char* out) {
+    const long words = paired ? (width + 1) / 2 : width;
     for (int i = 0; i < b.rows; ++i) {
-        read_floats(v, v.at(b.batch, b.row[i].head, b.row[i].query), v.stride[3], static_cast<int>(width), row);
-        for (long c = 0; c < width; ++c) row[c] *= factor;
-        std::memcpy(rows + i * width, row, sizeof(float) * static_cast<size_t>(width));
-        for (long c = 0; c < width; c += kPanel)
-            std::memcpy(reinterpret_cast<float*>(down) + c * kRows + i * kPanel, row + c, sizeof(float) * kPanel);
-    }
-}
-
-// a [rows, kTile] to [width, kRows]. Rows past the block's are never read.
-INLINE void turn(const float* a, int rows, int width, float* out) {
-    for (int i = 0; i < rows; i += kLanes)
-        for (int j = 0; j < width; j += kLanes) {
-            Ints square[kLanes];
-#pragma GCC unroll 16
-            for (int k = 0; k < kLanes; ++k) square[k] = load<Ints>(a + (i + k) * kTile + j);
-            transpose(square);
-#pragma GCC unroll 16
-            for (int k = 0; k < kLanes; ++k) store(out + (j + k) * kRows + i, square[k]);
-        }
-}
-
-// What reductions other than moments add to D, for one row of a tile.
-INLINE void add_sensitivities(const Gradients& g, const Block& b, int i, int j0, int width, const float* s, float lse,
-                              float* d) {
-    const Request& r = *g.request;
-    const Row row = b.row[i];
-    const int there = r.dims.m - j0 < width ? r.dims.m - j0 : width;
-    alignas(64) float more[kTile] = {};
-    for (size_t at = 0; at < r.observations.size(); ++at) {
-        const Observation& o = r.observations[at];
-        const View& of = g.of[at];
-        if (!of || o.what == What::moment) continue;
-        if (o.what == What::entropy) {
-            const float h = element(of.data, of.kind, of.at(b.batch, row.head, row.query));
-            for (int j = 0; j < width; j += kLanes)
-                store(d + j, fma(splat(-h), larger(splat(-1e4f), load(s + j) - lse) + 1.0f, load(d + j)));
-        } else if (o.what == What::received) {
-            float w = 1;
-            if (o.operand)
-                w = element(o.operand.data, o.operand.kind,
-                            o.operand.at(b.batch, heads_of(o, r.dims, row.head), row.query));
-            read_floats(of, of.at(b.batch, row.head, j0), of.stride[2], there, more);
-            for (int j = 0; j < width; j += kLanes) store(d + j, fma(splat(w), load(more + j), load(d + j)));
-        } else if (o.what == What::block_mass) {
-            for (int j = 0; j < there; ++j)
-                d[j] += element(of.data, of.kind, of.at(b.batch, row.head, row.query / o.rows, (j0 + j) / o.cols));
+        const long at = v.at(b.batch, b.row[i].head, b.row[i].query);
+        char* row = out + 4 * i * words;
+        if (!paired) {
+            read_floats(v, at, v.stride[3], width, reinterpret_cast<float*>(row));
+        } else {
+            std::memset(row + 4 * (words - 1), 0, 4);
+            read_bits(v, at, v.stride[3], width, reinterpret_cast<uint16_t*>(row));
         }
     }
 }
 
-// Fill one tile of both strips, and add its part of each row's sum of P D.
-INLINE void weigh_tile(const Gradients& g, const Block& b, const BackwardScratch& at, int j0, int width, float* p,
-                       float* d, float* sums) {
-    const Request& r = *g.request;
-    const long keys = r.dims.d;
+INLINE void pack_band(Band& x) {
+    const Request& r = *x.g.request;
+    for (int b = 0; b < x.count; ++b) {
+        const Block& block = x.blocks[b];
+        const long row = static_cast<long>(b) * kRows;
+        x.left = pack_queries(block, x.at.queries + 4 * row * depth(r));
+        if (x.g.k)
+            pack_rows_down(block, r.q, r.dims.d, x.paired, x.at.rows / (x.paired ? 2 : 1),
+                           x.at.queries_down + 4 * row / (x.paired ? 2 : 1) * kPanel);
+        for (int i = 0; i < x.moments.count; ++i) {
+            const Moment& m = x.moments.list[i];
+            const int width = static_cast<int>(m.width), of_word = m.down ? 2 : 1;
+            pack_rows_across(block, m.of, width, m.across, x.at.moment[i].rows + 4 * row * m.words());
+            if (m.made)
+                pack_rows_down(block, m.of, width, m.down, x.at.rows / of_word,
+                               x.at.moment[i].down + 4 * row / of_word * kPanel);
+        }
+    }
+}
+
+// Products of a block's rows of words with keys j0 ... j0 + width - 1, into or onto c.
+template <class Word>
+INLINE void multiply_keys(const Block& b, const char* rows, long words, const char* keys, int j0, int width, float* c,
+                          long c_row, const float* ones) {
     for (int j = 0; j < width; j += kPanel)
-        multiply(b.rows, at.queries, keys, reinterpret_cast<const float*>(at.across) + (j0 + j) * keys, keys, p + j,
-                 kTile);
-    score(b, j0, width, 1, p);
-    for (int m = 0; m < at.moments; ++m) {
-        const MomentGradient& x = at.moment[m];
-        for (int j = 0; j < width; j += kPanel)
-            multiply(b.rows, x.rows, x.width, reinterpret_cast<const float*>(x.across) + (j0 + j) * x.width, x.width,
-                     d + j, kTile, m ? at.ones : nullptr);
-    }
-    for (int i = 0; i < b.rows; ++i) {
-        float *s = p + i * kTile, *towards = d + i * kTile;
-        const float lse = b.reference[i] == -INFINITY ? 0 : b.reference[i];
-        if (!at.moments) std::memset(towards, 0, sizeof(float) * static_cast<size_t>(width));
-        add_sensitivities(g, b, i, j0, width, s, lse, towards);
-        Floats sum = load(sums + i * kLanes);
+        multiply(b.rows, reinterpret_cast<const Word*>(rows), words,
+                 reinterpret_cast<const Word*>(keys) + (j0 + j) * words, words, c + j, c_row, ones);
+}
+
+INLINE void products(bool paired, const Block& b, const char* rows, long words, const char* keys, int j0, int width,
+                     float* c, long c_row, const float* ones = nullptr) {
+    if (paired) multiply_keys<Pair>(b, rows, words, keys, j0, width, c, c_row, ones);
+    else multiply_keys<float>(b, rows, words, keys, j0, width, c, c_row, ones);
+}
+
+// The slope of a softcap at products x.
+INLINE void cap_slopes(const float* x, int rows, int width, float factor, float* slope) {
+    for (int i = 0; i < rows; ++i)
         for (int j = 0; j < width; j += kLanes) {
-            const Floats e = exponential(load(s + j) - lse);
-            store(s + j, e);
-            sum = fma(e, load(towards + j), sum);
+            const Floats t = hyperbolic_tangent(load(x + i * kTile + j) * factor);
+            store(slope + i * kStride + j, fma(-t, t, splat(1.0f)));
         }
-        store(sums + i * kLanes, sum);
-    }
 }
 
-// Use one tile of the strips: dS in place of D, then the gradients of queries, keys and values.
-INLINE void spread_tile(const Gradients& g, const Block& b, const BackwardScratch& at, int j0, int width,
-                        const float* p, float* d, const float* offset, bool first) {
-    for (int i = 0; i < b.rows; ++i)
-        for (int j = i * kTile; j < i * kTile + width; j += kLanes)
-            store(d + j, load(p + j) * (load(d + j) - offset[i]));
-    if (g.q) {
-        const char* keys = at.down + 4 * static_cast<long>(j0) * kPanel;
-        multiply_all(b.rows, d, kTile, keys, at.keys, width, at.columns, at.dq, at.columns, first ? nullptr : at.ones);
-    }
-    if (g.k) {
-        turn(d, b.rows, width, at.turned_d);
-        multiply_all(width, at.turned_d, kRows, at.queries_down, kRows, b.rows, at.columns, at.dk + j0 * at.columns,
-                     at.columns, at.ones);
-    }
-    bool turned = false;
-    for (int m = 0; m < at.moments; ++m) {
-        const MomentGradient& x = at.moment[m];
-        if (!x.out) continue;
-        if (!turned) turn(p, b.rows, width, at.turned_p);
-        turned = true;
-        multiply_all(width, at.turned_p, kRows, x.down, kRows, b.rows, x.columns, x.into + j0 * x.columns, x.columns,
-                     at.ones);
-    }
+// Weights of one row, and their part of the sum of P D.
+INLINE void weigh_row(const float* s, int width, float scale, float lse, float* p, const float* d, float* sums) {
+    Floats total[2] = {load(sums), Floats{}};
+    for (int j = 0; j < width; j += kPanel)
+#pragma GCC unroll 2
+        for (int half = 0; half < 2; ++half) {
+            const int at = j + half * kLanes;
+            const Floats e = exponential(fma(load(s + at), splat(scale), splat(-lse)));
+            store(p + at, e);
+            total[half] = fma(e, load(d + at), total[half]);
+        }
+    store(sums, total[0] + total[1]);
 }
 
-void backward_block(const Gradients& g, Block& b, const BackwardScratch& at) {
-    const Request& r = *g.request;
-    alignas(64) float sums[kRows * kLanes] = {};
-    float offset[kRows];
-    pack_rows(b, r.q, r.dims.d, r.scores.scale, at.queries, at.queries_down);
-    for (int m = 0; m < at.moments; ++m)
-        pack_rows(b, *at.moment[m].of, at.moment[m].width, 1, at.moment[m].rows, at.moment[m].down);
-    const long cell = (static_cast<long>(b.batch) * r.dims.h + b.row[0].head) * r.dims.n + b.row[0].query;
-    for (int i = 0; i < b.rows; ++i) b.reference[i] = r.lse[cell + i];
-    const auto tiles = [&](auto use) {
-        for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile) {
-            const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
-            const long strip = static_cast<long>(j0) * kRows;
-            use(j0, width, at.strip_p + strip, at.strip_d + strip);
-        }
-    };
-    tiles([&](int j0, int width, float* p, float* d) { weigh_tile(g, b, at, j0, width, p, d, sums); });
-    for (int i = 0; i < b.rows; ++i) {
-        const View& of = g.of_lse;
-        const float moved = of ? element(of.data, of.kind, of.at(b.batch, b.row[i].head, b.row[i].query)) : 0;
-        g.offset[cell + i] = offset[i] = sum(load(sums + i * kLanes)) - moved;
+// Rows i and, where it is there, i + 1 of a strip as pairs.
+INLINE void pair_rows(const float* p, bool both, int width, Pair* out) {
+    for (int j = 0; j < width; j += kLanes)
+        store_row_pairs(out + j, load(p + j), both ? load(p + kStride + j) : Floats{});
+}
+
+// Block b's part of a tile of both strips; `most` keys of them are used.
+INLINE void weigh_block(const Band& x, int b, int j0, int width, int most, float* p, float* d, float* slope,
+                        bool first) {
+    const Request& r = *x.g.request;
+    const Block& block = x.blocks[b];
+    const BandScratch& at = x.at;
+    const long row = static_cast<long>(b) * kRows;
+    products(x.paired, block, at.queries + 4 * row * depth(r), depth(r), x.keys.across, j0, width, at.tile, kTile);
+    if (slope) cap_slopes(at.tile, block.rows, width, x.left / r.scores.softcap, slope);
+    const float left = score(block, j0, width, x.left, at.tile);
+    for (int i = 0; i < x.moments.count; ++i) {
+        const Moment& m = x.moments.list[i];
+        const char* values = x.keys.moments[i] + 4 * x.copy(m) * up(r.dims.m, kPanel) * m.words();
+        products(m.across, block, at.moment[i].rows + 4 * row * m.words(), m.words(), values, j0, width, d, kStride,
+                 i ? at.ones : nullptr);
     }
-    bool first = true;
-    tiles([&](int j0, int width, const float* p, float* d) {
-        spread_tile(g, b, at, j0, width, p, d, offset, first);
-        first = false;
+    for (int i = 0; i < block.rows && !x.moments.count; ++i)
+        std::memset(d + i * kStride, 0, sizeof(float) * static_cast<size_t>(width));
+    const Seen seen{x.g, block, j0, width, at.tile, left, p, d};
+    add_sensitivities(seen);
+    for (int i = 0; i < block.rows; ++i) {
+        weigh_row(at.tile + i * kTile, width, left, seen.lse(i), p + i * kStride, d + i * kStride,
+                  at.sums + (row + i) * kLanes);
+        const size_t rest = static_cast<size_t>(most - width);
+        if (rest) std::memset(p + i * kStride + width, 0, sizeof(float) * rest);
+        if (rest) std::memset(d + i * kStride + width, 0, sizeof(float) * rest);
+        if (first && x.moments.pairs_into && (i % 2 || i + 1 == block.rows))
+            pair_rows(p + i / 2 * 2 * kStride, i % 2, most, at.p_down + (row + i) / 2 * kStride);
+    }
+    if (first) gather_operands(seen);
+}
+
+// What the tile's keys gather from the band's rows: sums += a^T times rows that lie down in panels.
+INLINE void gather(const Band& x, const Reach& reach, int j0, bool paired, const float* a, const Pair* pairs_of_a,
+                   const char* down, long columns, float* sums) {
+    const int there = x.g.request->dims.m - j0;
+    reach.pieces([&](int from, int to, int first, int last) {
+        const long row = static_cast<long>(first) * kRows;
+        const long depth = last * kRows + x.blocks[last].rows - row;
+        const int keys = (to < there ? to : there) - from;
+        float* into = sums + (j0 + from) * columns;
+        if (keys <= 0) return;
+        if (paired)
+            multiply_down(keys, pairs_of_a + row / 2 * kStride + from, kStride,
+                          reinterpret_cast<const Pair*>(down) + row / 2 * kPanel, x.at.rows / 2, (depth + 1) / 2, into,
+                          columns);
+        else
+            multiply_down(keys, a + row * kStride + from, kStride, reinterpret_cast<const float*>(down) + row * kPanel,
+                          x.at.rows, depth, into, columns);
     });
-    if (g.q && !first)
-        for (int i = 0; i < b.rows; ++i)
-            for (long c = 0; c < r.dims.d; ++c)
-                g.q[(cell + i) * r.dims.d + c] = r.scores.scale * at.dq[i * at.columns + c];
 }
 
-void backward(const Gradients& g, Block* blocks, long count, char* memory) {
-    const Request& r = *g.request;
-    const int batch = blocks[0].batch, head = blocks[0].key_head, m = r.dims.m, d = r.dims.d;
-    Carver carver(memory);
-    BackwardScratch at(r, &g, carver);
-    for (int i = 0; i < kTile; ++i) at.ones[i] = 1;
-    pack_across(r.k, d, false, batch, head, 0, m, at.across);
-    pack_down(r.k, d, false, batch, head, 0, m, at.keys, at.down);
-    std::memset(at.dk, 0, sizeof(float) * static_cast<size_t>(at.keys * at.columns));
-    for (int i = 0; i < at.moments; ++i) {
-        MomentGradient& x = at.moment[i];
-        const int own = heads_of(*x.what, r.dims, blocks[0].row[0].head);
-        pack_across(x.what->operand, static_cast<int>(x.width), false, batch, own, 0, m, x.across);
-        std::memset(x.into, 0, sizeof(float) * static_cast<size_t>(at.keys * x.columns));
+// Fill a tile of the strips; the values of moments gather their gradients the first time.
+INLINE void weigh_tile(const Band& x, int j0, float* p, float* d, float* slope, bool first) {
+    const Reach reach(x.blocks, x.count, j0);
+    for (int b = reach.first; b <= reach.last; ++b) {
+        const long at = static_cast<long>(b) * kRows * kStride;
+        weigh_block(x, b, j0, reach.width[b], reach.most, p + at, d + at, slope ? slope + at : nullptr, first);
     }
-    for (long i = 0; i < count; ++i) backward_block(g, blocks[i], at);
-    const long first = (static_cast<long>(batch) * r.dims.hk + head) * m;
-    const auto copy = [&](float* out, const float* from, long width, long columns) {
-        for (long j = 0; out && j < m; ++j)
-            std::memcpy(out + (first + j) * width, from + j * columns, sizeof(float) * static_cast<size_t>(width));
-    };
-    copy(g.k, at.dk, d, at.columns);
-    for (int i = 0; i < at.moments; ++i)
-        copy(at.moment[i].out, at.moment[i].into, at.moment[i].width, at.moment[i].columns);
+    if (!first) return;
+    for (int i = 0; i < x.moments.count; ++i) {
+        const Moment& m = x.moments.list[i];
+        if (m.made)
+            gather(x, reach, j0, m.down, p, x.at.p_down, x.at.moment[i].down, m.columns,
+                   x.sums.moments[i] + x.copy(m) * x.g.request->dims.m * m.columns);
+    }
 }
 
-size_t backward_bytes(const Request& r) {
-    Carver carver(nullptr);
-    BackwardScratch{r, nullptr, carver};
-    return carver.used();
+// dS of a block in place of D, times the scale, as queries and keys need it; biases take it as it is.
+INLINE void turn_into_scores(const Band& x, int b, int j0, int width, float* p, float* d, const float* slope) {
+    const Request& r = *x.g.request;
+    const Block& block = x.blocks[b];
+    const float* offset = x.at.offset + b * kRows;
+    for (int i = 0; i < block.rows; ++i)
+        for (long j = i * kStride; j < i * kStride + width; j += kLanes)
+            store(d + j, load(p + j) * (load(d + j) - offset[i]));
+    const int head = block.row[0].head - x.share.key_head * r.dims.group();
+    if (biased(x.g))
+        add_to_biases(Seen{x.g, block, j0, width, nullptr, 1, p, d},
+                      x.g.relative ? x.sums.relative + static_cast<long>(head) * (r.dims.n + r.dims.m - 1) : nullptr,
+                      x.g.column_sums ? x.sums.columns + static_cast<long>(head) * r.dims.m : nullptr);
+    for (int i = 0; i < block.rows; ++i)
+        for (long j = i * kStride; j < i * kStride + width; j += kLanes)
+            store(d + j, load(d + j) * (slope ? r.scores.scale * load(slope + j) : splat(r.scores.scale)));
 }
+
+// The same as pairs both ways, where nothing else needs it.
+template <bool kMade>
+INLINE void pair_scores(const Band& x, int b, int width, int most, const float* p, const float* d) {
+    const float scale = x.g.request->scores.scale;
+    const Block& block = x.blocks[b];
+    const long row = static_cast<long>(b) * kRows;
+    for (int i = 0; i < block.rows; i += 2) {
+        const bool both = i + 1 < block.rows;
+        const int next = both ? i + 1 : i;
+        const Floats minus[2] = {splat(-scale * x.at.offset[row + i]), splat(-scale * x.at.offset[row + next])};
+        const auto scores = [&](int odd, int j) {
+            const long at = (odd ? next : i) * kStride + j;
+            return kMade ? load(d + at) : load(p + at) * fma(load(d + at), splat(scale), minus[odd]);
+        };
+        Pair* across = x.at.d_across + (row + i) * (kTile / 2);
+        Pair* down = x.at.d_down + (row + i) / 2 * kStride;
+        for (int j = 0; j < width; j += kPanel) {
+            const Floats a = scores(0, j), b = scores(0, j + kLanes);
+            const Floats c = both ? scores(1, j) : Floats{}, e = both ? scores(1, j + kLanes) : Floats{};
+            store_pairs(across + j / 2, a, b);
+            if (both) store_pairs(across + kTile / 2 + j / 2, c, e);
+            store_row_pairs(down + j, a, c);
+            store_row_pairs(down + j + kLanes, b, e);
+        }
+        if (most > width) std::memset(down + width, 0, sizeof(Pair) * static_cast<size_t>(most - width));
+    }
+}
+
+// Use a tile of the strips: the gradients of queries, keys and biases.
+INLINE void spread_tile(const Band& x, int j0, float* p, float* d, const float* slope, bool* fresh) {
+    const Reach reach(x.blocks, x.count, j0);
+    const bool in_place = !x.paired || slope || biased(x.g);
+    for (int b = reach.first; b <= reach.last; ++b) {
+        const int width = reach.width[b];
+        const long row = static_cast<long>(b) * kRows, at = row * kStride;
+        if (in_place) turn_into_scores(x, b, j0, width, p + at, d + at, slope ? slope + at : nullptr);
+        if (!x.g.q && !x.g.k) continue;
+        if (x.paired && in_place) pair_scores<true>(x, b, width, reach.most, p + at, d + at);
+        else if (x.paired) pair_scores<false>(x, b, width, reach.most, p + at, d + at);
+        if (!x.g.q || !width) continue;
+        float* dq = x.at.dq + row * x.at.columns;
+        const float* ones = fresh[b] ? nullptr : x.at.ones;
+        const int words = x.paired ? 2 : 1;
+        const char* keys = x.keys.down + 4L * j0 / words * kPanel;
+        if (x.paired)
+            multiply_all(x.blocks[b].rows, x.at.d_across + row * (kTile / 2), kTile / 2, keys, x.keys.length, width / 2,
+                         x.at.columns, dq, ones);
+        else multiply_all(x.blocks[b].rows, d + at, kStride, keys, x.keys.length, width, x.at.columns, dq, ones);
+        fresh[b] = false;
+    }
+    if (x.g.k) gather(x, reach, j0, x.paired, d, x.at.d_down, x.at.queries_down, x.at.columns, x.sums.k);
+}
+
+// The offsets of a band whose sums of P D are complete.
+INLINE void settle_offsets(const Band& x) {
+    for (int b = 0; b < x.count; ++b)
+        for (int i = 0; i < x.blocks[b].rows; ++i) {
+            const Row row = x.blocks[b].row[i];
+            const View& of = x.g.of_lse;
+            const float moved = of ? element(of.data, of.kind, of.at(x.share.batch, row.head, row.query)) : 0;
+            const float total = sum(load(x.at.sums + (b * kRows + i) * kLanes)) - moved;
+            x.at.offset[b * kRows + i] = x.g.offset[cell(*x.g.request, x.share.batch, row)] = total;
+        }
+}
+
+INLINE void write_queries(const Band& x, const bool* fresh) {
+    const long d = x.g.request->dims.d;
+    for (int b = 0; b < x.count; ++b) {
+        float* dq = x.at.dq + b * kRows * x.at.columns;
+        if (fresh[b]) std::memset(dq, 0, sizeof(float) * static_cast<size_t>(kRows * x.at.columns));
+        for (int i = 0; i < x.blocks[b].rows; ++i)
+            write_row(dq + i * x.at.columns, 1, d, const_cast<void*>(x.g.q.data), x.g.q.kind,
+                      cell(*x.g.request, x.share.batch, x.blocks[b].row[i]) * d);
+    }
+}
+
+void backward_add(const Share& share, Block* blocks, int count) {
+    Band x(share, blocks, count);
+    const Request& r = *x.g.request;
+    int j0 = r.dims.m, j1 = 0;
+    for (int b = 0; b < count; ++b) {
+        Block& block = blocks[b];
+        if (block.j0 < block.j1 && block.j0 < j0) j0 = block.j0;
+        if (block.j0 < block.j1 && block.j1 > j1) j1 = block.j1;
+        for (int i = 0; i < block.rows; ++i) block.reference[i] = r.lse[cell(r, share.batch, block.row[i])];
+    }
+    std::memset(x.at.sums, 0, sizeof(float) * static_cast<size_t>(x.at.rows * kLanes));
+    for (int i = 0; i < kRows; ++i) x.at.ones[i] = 1;
+    pack_band(x);
+    const auto tiles = [&](auto use) {
+        for (int j = j0 / kTile * kTile; j < j1; j += kTile) {
+            const long at = j / kTile * x.at.strip;
+            use(j, x.at.p + at, x.at.d + at, r.scores.softcap > 0 ? x.at.slope + at : nullptr);
+        }
+    };
+    tiles([&](int j, float* p, float* d, float* slope) { weigh_tile(x, j, p, d, slope, true); });
+    settle_offsets(x);
+    bool fresh[kBand];
+    for (bool& f : fresh) f = true;
+    tiles([&](int j, float* p, float* d, float* slope) {
+        if (share.twice) weigh_tile(x, j, p, d, slope, false);
+        if (x.g.q || x.g.k || biased(x.g)) spread_tile(x, j, p, d, slope, fresh);
+    });
+    if (x.g.q) write_queries(x, fresh);
+}
+
+const BackwardKernels backward_kernels = {backward_packed_bytes, backward_sums_bytes, backward_scratch_bytes,
+                                          backward_pack,         backward_start,      backward_add,
+                                          backward_join};
 
 }  // namespace
 }  // namespace sightline

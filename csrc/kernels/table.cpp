@@ -14,6 +14,6 @@ extern const Kernels SIGHTLINE_TABLE;
 const Kernels SIGHTLINE_TABLE = {
     AS_TEXT(SIGHTLINE_TABLE), kPanel,  scratch_bytes, state_bytes, state,       key_bytes,  value_bytes, pack_some_keys,
     pack_some_values,         settle,  merge,         finish,      field_bytes, pack_field, weigh,       sweep,
-    backward_bytes,           backward};
+    backward_kernels};
 
 }  // namespace sightline

@@ -15,11 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import _C, Tensor
-from torch._C._autograd import _profiler_enabled  # pyright: ignore
-from torch._C._functorch import maybe_current_level  # pyright: ignore
-from torch.autograd import forward_ad
-from torch.nn import Parameter
+from torch import Tensor
 
 from .backends import COMPOSITE, ORDER, choose
 from .errors import Unsupported
@@ -61,34 +57,12 @@ def _run(request: Request, name: str) -> list[Tensor]:
     """The results of a request by one backend, the log-sum-exp left out."""
     if name in COMPOSITE:
         return COMPOSITE[name].forward(request)[1:]
-    if _unwatched(request):
-        with torch.no_grad():
-            return ORDER[name].forward(request)[1:]
     args = _flatten(request, name)
-    if torch.compiler.is_compiling():  # the compiler takes the operator, with its gradient, as it is
+    tensors = [t for t in (*args[:10], *args[17:]) if t is not None]
+    # The compiler takes the operator, with its gradient, as it is; so may a call that needs none, at half the cost.
+    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
         return torch.ops.sightline.reduce(*args[:17], args[17:])[1:]
     return list(_Reduce.apply(*args))[1:]  # type: ignore[no-untyped-call]
-
-
-def _unwatched(request: Request) -> bool:
-    """Whether the operator would do nothing but call the backend: plain tensors, no gradient wanted, nobody looking on.
-
-    For a short call, such as a token's against a cache, its way through PyTorch costs more than the kernels.
-    """
-    if torch.compiler.is_compiling() or request.q.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
-        return False
-    if _C._len_torch_dispatch_stack() or _C._len_torch_function_stack() or _profiler_enabled():
-        return False
-    if maybe_current_level() is not None or forward_ad._current_level >= 0 or _C._get_tracing_state():
-        return False
-    s, field = request.scores, request.field
-    tensors = [request.q, request.k, s.relative, s.additive, s.sinks, s.lo, s.hi, s.allowed]
-    tensors += [None, None] if field is None else [field.v, field.grad_out]
-    for r in request.reductions:
-        tensors += r.operands()
-    present = [t for t in tensors if t is not None]
-    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in present)
-    return not wanted and all(type(t) is Tensor or type(t) is Parameter for t in present)
 
 
 def _flatten(request: Request, backend: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from itertools import product
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import sightline as sl
 from cases import draw
 from sightline.backends import cpu
 from tolerance import Judge
+from tolerance import gradients as judged
 
 SETS = cpu.runs_on()
 if not SETS:
@@ -275,40 +277,122 @@ def test_what_is_not_served_is_refused_with_reasons() -> None:
         sl.attention(q[..., :8].double(), q[..., :8].double(), q[..., :8].double(), backend="cpu")
 
 
-GRADIENTS = {
-    "received": sl.Received(),
-    "entropy": sl.Entropy(),
-    "lse": sl.LogSumExp(),
-    "map": sl.BlockMass(50, 70),
-}
+def differentiable(b: int, h: int, n: int, m: int) -> dict[str, sl.Reduction]:
+    return {name: r for name, r in everything(b, h, n, m).items() if r.differentiable}
 
 
+def gradients(
+    inputs: dict[str, Tensor], options: dict[str, Any], backend: str, dtype: torch.dtype | None = None
+) -> dict[str, Tensor]:
+    """The gradients of q, k, v, sinks, a bias and every operand, where the output and all there is flow back.
+
+    In the inputs' own dtypes or all in `dtype`.
+    """
+    leaves = {n: (t if dtype is None else t.to(dtype)).detach().requires_grad_() for n, t in inputs.items()}
+    q, k, v = leaves["q"], leaves["k"], leaves["v"]
+    asked = {}
+    for name, r in differentiable(*q.shape[:3], k.shape[2]).items():
+        floats = [t if dtype is None else t.to(dtype) for t in r.floating()]
+        for at, t in enumerate(floats):
+            leaves[f"{name}.{at}"] = t.requires_grad_()
+        given = iter(floats)
+        asked[name] = r.map(lambda _, given=given: next(given))
+    more: dict[str, Any] = {"bias": sl.DenseBias(leaves["dense"])} if "dense" in leaves else {}
+    if "slopes" in leaves:
+        more["bias"] = sl.Alibi(leaves["slopes"])
+    if "sinks" in leaves:
+        more["sinks"] = leaves["sinks"]
+    seen = sl.observe(q, k, v, asked, backend=backend, **{**options, **more})
+    results = [seen.output, *seen.values()]
+    g = torch.Generator().manual_seed(3)
+    towards = [torch.randn(t.shape, generator=g).to(inputs["q"].dtype).to(t.dtype) for t in results]
+    finite = [t.where(t.detach().isfinite(), 0) for t in results]
+    return dict(zip(leaves, torch.autograd.grad(finite, list(leaves.values()), towards)))
+
+
+@pytest.fixture
+def native_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strips that the backend may fall back to are not there."""
+    monkeypatch.setattr(cpu._by_strips, "backward", None)
+
+
+@pytest.mark.parametrize("strips", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("case", ["causal", "square", "plain", "window", "wide", "masked", "few"])
+@pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_the_definition(
-    case: str, dtype: torch.dtype, instructions: str, threads: int, monkeypatch: pytest.MonkeyPatch
+    case: str,
+    dtype: torch.dtype,
+    strips: bool,
+    instructions: str,
+    native_only: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if not strips:
+        monkeypatch.setattr(cpu, "STRIP_BYTES", 0)
     sizes, options = CASES[case]
-    options = {name: value for name, value in options.items() if name not in ("bias", "softcap")}
-    inputs = tensors(*sizes, dtype)
-    options["sinks"] = torch.randn(sizes[1], generator=torch.Generator().manual_seed(2))
+    inputs = dict(zip("qkv", tensors(*sizes, dtype)))
+    inputs["sinks"] = torch.randn(sizes[1], generator=torch.Generator().manual_seed(2))
+    if case == "shaped":
+        inputs["slopes"] = sl.Alibi.geometric(4).slopes
+    if case == "biased":
+        inputs["dense"] = options["bias"].values.float()
+    mine = gradients(inputs, options, "cpu")
+    right = gradients(inputs, options, "dense", torch.float64)
+    for name, want in right.items():
+        assert mine[name].dtype == (dtype if name in ("q", "k", "v") else mine[name].dtype)
+        close(name, mine[name], want, 5e-5 if dtype == torch.float32 else 2e-2)
 
-    def gradients(dtype: torch.dtype, backend: str) -> tuple[Tensor, ...]:
-        leaves = [t.to(dtype).requires_grad_() for t in (*inputs, options["sinks"])]
-        seen = sl.observe(*leaves[:3], GRADIENTS, backend=backend, **{**options, "sinks": leaves[3]})
-        results = [seen.output, *seen.values()]
-        g = torch.Generator().manual_seed(3)
-        towards = [torch.randn(t.shape, generator=g).to(inputs[0].dtype).to(t.dtype) for t in results]
-        finite = [t.where(t.detach().isfinite(), 0) for t in results]
-        return torch.autograd.grad(finite, leaves, towards)
 
-    request: list[Any] = []
-    native = cpu.backward
-    monkeypatch.setattr(cpu, "backward", lambda *given: request.append(given) or native(*given))
-    mine, right = gradients(dtype, "cpu"), gradients(torch.float64, "dense")
-    assert cpu.backward_refusals(*(request[0][at] for at in (0, 2, 3))) == []
-    for name, a, b in zip(("q", "k", "v", "sinks"), mine, right):
-        close(name, a, b, 2e-5 if dtype == torch.float32 else 2e-2)
+@pytest.mark.parametrize("seed", range(60))
+def test_gradients_of_small_calls_of_every_kind_are_exact(
+    seed: int, instructions: str, native_only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cpu, "STRIP_BYTES", cpu.STRIP_BYTES if seed % 2 else 0)
+    case = draw(seed, (torch.float32, torch.float16))
+    leaves = case.fresh()
+    assert Judge(case).gradients(judged(case, case.observe(leaves, "cpu"), leaves)) == [], case
+
+
+@pytest.mark.parametrize("shape", list(product(*((1, size) for size in (2, 4, 100, 300)))))
+def test_a_dense_bias_of_any_shape_has_its_gradient(shape: tuple[int, ...], native_only: None, threads: int) -> None:
+    inputs = dict(zip("qkv", tensors(2, 4, 2, 100, 300, 16, 16, torch.float32)))
+    inputs["dense"] = torch.randn(shape, generator=torch.Generator().manual_seed(5))
+    options = {"mask": sl.Causal(), "softcap": 5.0}
+    mine, right = gradients(inputs, options, "cpu"), gradients(inputs, options, "dense", torch.float64)
+    for name in ("q", "k", "v", "dense"):
+        close(name, mine[name], right[name], 2e-5)
+
+
+@pytest.mark.parametrize("sizes", [(1, 4, 1, 1700, 300, 32, 32), (1, 1, 1, 3000, 5, 16, 40), (1, 2, 1, 3, 6000, 64, 8)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_are_the_same_on_any_number_of_threads(
+    sizes: tuple[int, ...], dtype: torch.dtype, instructions: str, native_only: None
+) -> None:
+    inputs = dict(zip("qkv", tensors(*sizes, dtype)))
+    inputs["slopes"] = sl.Alibi.geometric(sizes[1]).slopes
+    options = {"mask": sl.Window(left=2000)}
+    right = gradients(inputs, options, "dense", torch.float64)
+    before = torch.get_num_threads()
+    made = []
+    for threads in (1, 2, 2, 5):
+        torch.set_num_threads(threads)
+        made.append(gradients(inputs, options, "cpu"))
+    torch.set_num_threads(before)
+    for name, want in right.items():
+        close(name, made[0][name], want, 1e-4 if dtype == torch.float32 else 2e-2)
+        assert all(torch.equal(made[0][name], other[name]) for other in made), name
+
+
+def test_only_too_many_moments_have_no_native_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = (t.requires_grad_() for t in tensors(1, 2, 2, 9, 30, 8, 8, torch.float32))
+    given: list[Any] = []
+    strips = cpu._by_strips.backward
+    monkeypatch.setattr(cpu._by_strips, "backward", lambda *args: given.append(args) or strips(*args))
+    for count in (7, 8):  # the output is one more
+        seen = sl.observe(q, k, v, {str(at): sl.RowMoment(v) for at in range(count)}, backend="cpu")
+        (seen.output + sum(seen.values())).sum().backward()
+        assert len(given) == count - 7
+    assert cpu.backward_refusals(given[0][0], given[0][2]) == ["its backward takes at most 8 moments"]
 
 
 @pytest.mark.parametrize("part", ["signed", "positive", "absolute"])
@@ -342,3 +426,24 @@ def test_half_precision_is_no_further_from_float64_than_pytorchs_own(instruction
     theirs = (attend(q, k, v, is_causal=causal).double() - exact).square().mean().sqrt()
     mine = (sl.attention(q, k, v, mask=sl.Causal() if causal else None, backend="cpu").double() - exact).square()
     assert mine.mean().sqrt() < 1.02 * theirs
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_half_precision_gradients_are_no_further_from_float64_than_pytorchs_own(
+    instructions: str, causal: bool, native_only: None
+) -> None:
+    inputs = tensors(1, 4, 4, 600, 600, 64, 64, torch.bfloat16)
+    towards = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(6)).bfloat16()
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def of(given: tuple[Tensor, ...], call: Any) -> list[Tensor]:
+        leaves = [t.detach().requires_grad_() for t in given]
+        made = torch.autograd.grad(call(*leaves), leaves, towards.to(given[0].dtype))
+        return [t.double() for t in made]
+
+    exact = of(tuple(t.double() for t in inputs), lambda *x: attend(*x, is_causal=causal))
+    theirs = of(inputs, lambda *x: attend(*x, is_causal=causal))
+    mine = of(inputs, lambda *x: sl.attention(*x, mask=sl.Causal() if causal else None, backend="cpu"))
+    for name, a, b, want in zip("qkv", mine, theirs, exact):
+        own, other = ((t - want).square().mean().sqrt() for t in (a, b))
+        assert own < 1.02 * other, f"{name}: {own / other:.3f}"

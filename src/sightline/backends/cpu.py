@@ -7,7 +7,8 @@ is observed.
 
 Products of bfloat16 run on the machine's own instructions where it has them, accumulated in float32. There the weights
 are rounded to bfloat16 where they multiply bfloat16 values, as in PyTorch's own attention, and nowhere else:
-observations are exact for the inputs given.
+observations are exact for the inputs given. In the backward so are the gradients of the scores, where they multiply
+queries and keys.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from ..reductions import (
     SegmentMass,
     TopK,
 )
+from ..reductions._law import gather_heads
 from ..request import Gradients, Needs, Request, split
 from . import _by_strips
 from ._by_strips import settle
@@ -60,6 +62,10 @@ NAME = "cpu"
 INSTRUCTIONS = ""
 #: Widest queries, keys and values.
 WIDEST = 256
+#: Most moments with gradients.
+MOMENTS = 8
+#: Bytes of weights and their gradients that a thread of the backward keeps; longer rows are computed twice.
+STRIP_BYTES = 32 << 20
 
 _KINDS = {
     torch.float32: 0,
@@ -167,61 +173,104 @@ def _request(
     )
 
 
-def backward_refusals(request: Request, grads: Sequence[Tensor | None], needs: Needs) -> list[str]:
+def backward_refusals(request: Request, grads: Sequence[Tensor | None]) -> list[str]:
     """Why the native backward cannot serve the request; empty if it can. grads as in `backward`."""
-    d, reasons = request.dims, refusals(request)
-    if request.scores.softcap is not None:
-        reasons.append("it has no backward through a softcap yet")
-    if needs.relative or needs.additive:
-        reasons.append("it has no gradients of biases yet")
+    reasons = refusals(request)
     flowing = [r for r, own in _parts(request, [torch.empty(0), *grads]) if any(g is not None for g in own)]
-    for r in flowing:
-        match r:
-            case RowMoment(f=f):
-                if f.shape[1] != d.hk or f.shape[0] != d.b:
-                    reasons.append("its backward takes moments of [b, hk, m, c] alone")
-            case Received(weights=weights):
-                if weights is not None and needs.operands:
-                    reasons.append("it has no gradient of Received.weights yet")
-            case Entropy() | LogSumExp() | BlockMass():
-                pass
-            case _:
-                reasons.append(f"it has no backward of {type(r).__name__} yet")
-    if sum(isinstance(r, RowMoment) for r in flowing) > 8:
-        reasons.append("its backward takes at most 8 moments")
+    if sum(isinstance(r, RowMoment) for r in flowing) > MOMENTS:
+        reasons.append(f"its backward takes at most {MOMENTS} moments")
     return reasons
 
 
 def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
-    """The gradients of Σ results · grads, in linear memory; grads has one entry per result but the log-sum-exp."""
-    if backward_refusals(request, grads, needs):
+    """The gradients of Σ results · grads, in linear memory; grads has one entry per result but the log-sum-exp.
+
+    They are made in the dtypes of what they are gradients of, where nothing is left to sum up.
+    """
+    if backward_refusals(request, grads):
         return _by_strips.backward(request, lse, grads, needs)
-    made = Gradients.zeros(request, needs)
-    offset = torch.zeros_like(lse, memory_format=torch.contiguous_format)
-    kept: list[Tensor] = []
+    d, s = request.dims, request.scores
     lse = lse.contiguous()
+    offset = torch.zeros_like(lse)
+    kept: list[Tensor] = []
     unused = [torch.empty(0, dtype=dtype) for _, dtype in request.like()]
     native = _request(request, lse, _parts(request, [lse, *unused[1:]]), kept)
     of: list[Any] = []
-    into: list[int] = []
+    operands: list[Tensor | None] = []  # their gradients, of every (batch, head)
     towards_lse: Tensor | None = None
-    parts = _parts(request, [lse, *grads])
-    for (r, own), place in zip(parts, made.reductions, strict=True):
-        g = own[0]
-        if isinstance(r, LogSumExp):
-            if g is not None:
-                towards_lse = g if towards_lse is None else towards_lse + g
-            continue
-        of.append(_view(None if g is None else g if g.ndim > 2 else g[None]))
-        wanted = needs.operands and g is not None
-        into.append(place.f.data_ptr() if wanted and isinstance(place, RowMoment) else 0)
-    q, k = (0 if t is None else t.data_ptr() for t in (made.q, made.k))
+    for r, own in _parts(request, [lse, *grads]):
+        g = own[0] if r.differentiable else None
+        if isinstance(r, LogSumExp) and g is not None:
+            towards_lse = g if towards_lse is None else towards_lse + g
+        made = _operand_gradient(request, r) if needs.operands and g is not None else None
+        operands.append(made)
+        if type(r) in _WHAT:
+            of.append(_view(g))
+    q = torch.empty(request.q.shape, dtype=request.q.dtype) if needs.q else None
+    k = torch.empty(request.k.shape, dtype=request.k.dtype) if needs.k else None
+    relative = torch.empty(d.b, d.h, d.n + d.m - 1) if needs.relative and s.relative is not None else None
+    rows = columns = additive = None
+    if needs.additive and s.additive is not None:
+        if s.additive.shape[3] == 1:
+            rows = torch.zeros(d.b, d.h, d.n, 1)
+        elif s.additive.shape[2] == 1:
+            columns = torch.empty(d.b, d.h, 1, d.m)
+        else:
+            additive = torch.zeros(s.additive.shape)
+    native_operands = [_view(t) for t, r in zip(operands, request.reductions, strict=True) if type(r) in _WHAT]
+    sums = [0 if t is None else t.data_ptr() for t in (relative, rows, columns)]
+    places = [_view(t) for t in (q, k, additive)]
     threads = torch.get_num_threads()
-    _native.backward(native, of, _view(towards_lse), q, k, into, offset.data_ptr(), threads, INSTRUCTIONS)
-    if made.sinks is not None and request.scores.sinks is not None:
-        share = torch.where(lse > -torch.inf, (request.scores.sinks.to(lse.dtype)[:, None] - lse).exp(), 0)
-        made.sinks.sub_((share * offset).sum((0, 2)))
-    return made
+    _native.backward(
+        native,
+        of,
+        _view(towards_lse),
+        places,
+        native_operands,
+        offset.data_ptr(),
+        sums,
+        STRIP_BYTES,
+        threads,
+        INSTRUCTIONS,
+    )
+    summed = rows if rows is not None else columns
+    if summed is not None and s.additive is not None:
+        additive = summed.sum_to_size(s.additive.shape)
+    if relative is not None and s.relative is not None:
+        relative = relative.sum(0).sum_to_size(s.relative.shape)
+    sinks = None
+    if needs.sinks and s.sinks is not None:
+        share = torch.where(lse > -torch.inf, (s.sinks.to(lse.dtype)[:, None] - lse).exp(), 0)
+        sinks = -(share * offset).sum((0, 2))
+    made = zip(request.reductions, operands, strict=True)
+    return Gradients(q, k, relative, additive, sinks, tuple(_with_gradient(r, t) for r, t in made))
+
+
+def _operand_gradient(request: Request, r: Reduction) -> Tensor | None:
+    """Where the gradient of a reduction's operand is made, of every batch entry and of every head that has its own."""
+    d = request.dims
+    match r:
+        case RowMoment(f=f) if f.shape[0] == d.b and f.shape[1] >= d.hk:
+            return torch.empty(f.shape, dtype=f.dtype)
+        case RowMoment(f=f):
+            return torch.empty(d.b, max(d.hk, f.shape[1]), d.m, f.shape[-1])
+        case Received(weights=weights) if weights is not None:
+            return torch.zeros(d.b, d.h, d.n)
+        case ColumnMoment(w=w):
+            return torch.zeros(d.b, d.h, d.n, w.shape[-1])
+        case _:
+            return None
+
+
+def _with_gradient(r: Reduction, made: Tensor | None) -> Reduction:
+    """The reduction with its operand's gradient in its place: zeros where none was made."""
+
+    def place(t: Tensor) -> Tensor:
+        if made is None:
+            return torch.zeros(t.shape, dtype=torch.float32)
+        return made if made.shape == t.shape else gather_heads(made, t)
+
+    return r.map(place)
 
 
 def _parts(request: Request, results: Sequence[Any]) -> list[tuple[Reduction, Sequence[Any]]]:
