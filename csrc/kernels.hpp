@@ -21,9 +21,9 @@ struct Row {
 
 // The fold of each row over the keys so far, [rows, ...]. lanes: floats in a vector.
 struct State {
-    float* reference;  // [rows] the largest logit, -inf before any
+    float* reference;  // [rows] the largest logit, before what is left of the scale (see `score`); -inf before any
     float* mass;       // [rows, lanes] sum of e^(s - reference)
-    float* slope;      // [rows, lanes] sum of e^(s - reference) (s - reference); none without an entropy
+    float* slope;      // [rows, lanes] sum of e^(s - reference) log2 e^(s - reference); none without an entropy
     float* moments;    // one [rows, width] after the other
     float* top;        // [rows, tops] the largest logits, descending
     int* top_keys;     // [rows, tops]
@@ -53,7 +53,7 @@ struct Block {
     float* strip;            // [tiles, strip_rows, kTile] unnormalised weights; none if nothing needs settled ones
     float* strip_reference;  // [tiles, strip_rows] what each is relative to
     int strip_rows;
-    float reference[kRows];  // once finished: final reference, and 1 / total mass, 0 for rows without keys
+    float reference[kRows];  // once finished: the fold's reference, and what weighs e^(s - reference); 0 without keys
     float share[kRows];
     int first_head;         // head of windows[0]
     const Window* windows;  // [heads, observations]

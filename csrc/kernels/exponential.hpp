@@ -34,6 +34,36 @@ INLINE Floats exponential(Floats x) {
 #endif
 }
 
+constexpr float kLog2e = 1.44269504088896341f;
+
+// 2^y for y <= 127, as closely; 0 where no float holds it, exactly 1 at 0. Logits go through this one: a constant that
+// scales them anyway absorbs log2 e. Where the machine can take 2^floor(y) off in one step, the polynomial is fitted
+// over [0, 1] instead, and what is not a finite number needs no care.
+INLINE Floats power_of_2(Floats y) {
+#if defined(__AVX512F__)
+    const Floats f = (Floats)_mm512_reduce_ps((__m512)y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+    Floats p = splat(1.8671303337e-3f);
+    p = fma(p, f, splat(9.0170297641e-3f));
+    p = fma(p, f, splat(5.5799913503e-2f));
+    p = fma(p, f, splat(2.4016445005e-1f));
+    p = fma(p, f, splat(6.9315131181e-1f));
+    p = fma(p, f, splat(1.0f));
+    return (Floats)_mm512_scalef_ps((__m512)p, (__m512)y);
+#else
+    const Floats bounded = larger(splat(-150.0f), y);
+    const Floats magic = splat(12582912.0f);
+    const Floats turned = bounded + magic, f = bounded - (turned - magic);
+    Floats p = splat(1.3264731371e-3f);
+    p = fma(p, f, splat(9.6715139259e-3f));
+    p = fma(p, f, splat(5.5507337329e-2f));
+    p = fma(p, f, splat(2.4022242061e-1f));
+    p = fma(p, f, splat(6.9314697761e-1f));
+    p = fma(p, f, splat(1.0f));
+    const Ints power = ((Ints)turned - (Ints)magic + 127) << 23;
+    return (Floats)((Ints)(p * (Floats)power) & (y > splat(-126.0f)));
+#endif
+}
+
 // tanh x, within a few units in the last place.
 INLINE Floats hyperbolic_tangent(Floats x) {
     const Floats size = larger(x, -x), z = x * x;

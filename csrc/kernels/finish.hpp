@@ -15,7 +15,7 @@ struct Settled {
 
 INLINE Settled settled(const Block& b, int i) {
     const Request& r = *b.request;
-    const double old = b.state.reference[i];
+    const double old = double{b.state.reference[i]} * remaining_scale(r);
     Settled s{0, 0, 0, 1, 0, old > -INFINITY};
     if (!s.live) return s;
     const double mass = sum(load(b.state.mass + i * kLanes));
@@ -26,20 +26,14 @@ INLINE Settled settled(const Block& b, int i) {
         if (sink > old) s.reference = sink;
     }
     s.d = old - s.reference;
-    s.turn = std::exp(s.d);
+    s.turn = s.d < 0 ? std::exp(s.d) : 1;
     s.mass = mass * s.turn;
-    s.total = s.mass + std::exp(sink - s.reference);
+    s.total = s.mass + (r.scores.sinks ? std::exp(sink - s.reference) : 0);
     return s;
 }
 
 INLINE long cell(const Request& r, int batch, Row row) {
     return (static_cast<long>(batch) * r.dims.h + row.head) * r.dims.n + row.query;
-}
-
-// Logits of settled plain rows are kept before the scale that pairs leave for later.
-INLINE double remaining_scale(const Request& r) {
-    const float scale = std::fabs(r.scores.scale);
-    return pairs(r) && !shaped(r.scores) && scale > 0 ? scale : 1;
 }
 
 // `count` floats times a factor, in the kind of the result.
@@ -67,14 +61,14 @@ INLINE void finish_row(const Block& b, int i, const Observation& o, const Settle
             break;
         }
         case What::entropy: {
-            const double slope = sum(load(b.state.slope + i * kLanes));
+            const double slope = M_LN2 * sum(load(b.state.slope + i * kLanes));
             const double moved = s.turn > 0 ? s.turn * slope + s.d * s.mass : 0;
             put_element(o.out, o.out_kind, at,
                         s.live ? static_cast<float>((std::log(s.total) * s.mass - moved) / s.total) : 0);
             break;
         }
         case What::peak: {
-            const double x = b.state.peak[i] * remaining_scale(r);
+            const double x = double{b.state.peak[i]} * remaining_scale(r);
             const bool found = b.state.peak_key[i] >= 0;
             put_element(o.out, o.out_kind, at, found ? static_cast<float>(std::exp(x - s.reference) / s.total) : 0);
             static_cast<int64_t*>(o.out_keys)[at] = b.state.peak_key[i];
@@ -97,8 +91,8 @@ void finish(Block& b) {
         const Settled s = settled(b, i);
         const double lse = s.live ? s.reference + std::log(s.total) : -INFINITY;
         r.lse[cell(r, b.batch, b.row[i])] = static_cast<float>(lse);
-        b.reference[i] = static_cast<float>(s.reference);
-        b.share[i] = s.live ? static_cast<float>(1 / s.total) : 0;
+        b.reference[i] = b.state.reference[i];
+        b.share[i] = s.live ? static_cast<float>(s.turn / s.total) : 0;
         long base = 0;
         for (const Observation& o : r.observations) {
             finish_row(b, i, o, s, folds, base);

@@ -10,6 +10,12 @@ namespace {
 // Whether logits are anything but scaled products.
 INLINE bool shaped(const Scores& s) { return s.softcap > 0 || s.relative || s.additive || s.allowed; }
 
+// What is left to scale a tile's logits by, once `score` is through with them.
+INLINE float remaining_scale(const Request& r) {
+    const float scale = std::fabs(r.scores.scale);
+    return pairs(r) && !shaped(r.scores) && scale > 0 ? scale : 1;
+}
+
 // What is added to keys j0 ... j0 + width - 1 of a row because of where they stand; keys past m get 0.
 INLINE void add_biases(const Request& r, int batch, Row row, int j0, int width, float* x) {
     const Scores& s = r.scores;

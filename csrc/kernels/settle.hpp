@@ -10,6 +10,13 @@
 namespace sightline {
 namespace {
 
+constexpr int kGroups = (kRows + kRegisterRows - 1) / kRegisterRows;
+
+// Keys j0 + from ... j0 + to - 1 of a tile are all that some rows admit; whole panels.
+struct Span {
+    int from, to;
+};
+
 struct Scratch {
     void* queries;                    // [kRows, depth] words
     uint32_t* padded;                 // [kDirectRows, .] the same, for keys read as they lie
@@ -17,7 +24,8 @@ struct Scratch {
     char* values;                     // one moment's tile
     float* tile;                      // [kRows, kTile], where no strip is kept
     Pair* weights;                    // [kRows, kTile / 2]
-    float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; e^(old - new reference); old - new
+    float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; 2^offset; log2 e^(old - new reference)
+    Span span[kGroups];
 
     Scratch(const Request& r, Carver& at) {
         long widest = 0;
@@ -35,18 +43,39 @@ struct Scratch {
     }
 };
 
+// What the rows of each register tile admit: outside of it nothing is multiplied, under a causal mask half a tile. Rows
+// whose keys are read as they lie stay together.
+INLINE void find_spans(const Block& b, int j0, int width, Span* span) {
+    const int together = !b.keys && direct(b) ? kRows : kRegisterRows;
+    for (int i = 0; i < b.rows; i += kRegisterRows, ++span) {
+        int lo = j0 + width, hi = j0;
+        for (int k = i / together * together; k < i + together && k < b.rows; ++k) {
+            const Row row = b.row[k];
+            if (row.lo >= row.hi) continue;
+            if (row.lo < lo) lo = row.lo;
+            if (row.hi > hi) hi = row.hi;
+        }
+        span->from = lo > j0 ? (lo - j0) / kPanel * kPanel : 0;
+        span->to = hi < j0 + width ? static_cast<int>(up(hi - j0, kPanel)) : width;
+        if (span->from >= span->to) span->from = span->to = 0;
+    }
+}
+
 // The largest logit of each row of a tile, and the folds that pick: peak and top-k.
-INLINE void fold_largest(const Block& b, const Folds& folds, int j0, int width, float scale, const float* tile,
-                         float* highest) {
+INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int j_tile, const float* tile) {
     for (int i = 0; i < b.rows; ++i) {
-        const float* x = tile + i * kTile;
+        const Span span = at.span[i / kRegisterRows];
+        const int width = span.to - span.from, j0 = j_tile + span.from;
+        const float* x = tile + i * kTile + span.from;
+        at.highest[i] = -INFINITY;
+        if (!width) continue;
         Floats top = load(x), next = load(x + kLanes);
         for (int j = kPanel; j < width; j += kPanel) {
             top = larger(load(x + j), top);
             next = larger(load(x + j + kLanes), next);
         }
         const float most = largest(larger(top, next));
-        highest[i] = most * scale;
+        at.highest[i] = most;
         if (folds.peak && most > b.state.peak[i]) {
             b.state.peak[i] = most;
             b.state.peak_key[i] = j0 + first_largest(x, width, most);
@@ -58,37 +87,37 @@ INLINE void fold_largest(const Block& b, const Folds& folds, int j0, int width, 
     }
 }
 
-// Move the references up to the tile's largest logits: shift = e^(old - new), offset = old - new, 0 for rows as yet
-// empty.
-INLINE void move_references(const Block& b, const Scratch& at) {
+// Move the references up to the tile's largest logits; shift and offset are 0 for rows as yet empty.
+INLINE void move_references(const Block& b, const Scratch& at, float unit) {
     float* reference = b.state.reference;
     for (int i = 0; i < b.rows; i += kLanes) {
         const Floats old = load(reference + i), now = larger(old, load(at.highest + i));
         const Ints empty = old == splat(-INFINITY);
-        const Floats offset = pick(empty, Floats{}, old - now);
+        const Floats offset = pick(empty, Floats{}, (old - now) * unit);
         store(reference + i, now);
         store(at.offset + i, offset);
-        store(at.shift + i, pick(empty, Floats{}, exponential(offset)));
+        store(at.shift + i, pick(empty, Floats{}, power_of_2(offset)));
     }
 }
 
-// One row of a tile: logits become e^(s - reference), in place and as pairs; mass and slope absorb them.
-template <bool kSlope>
-INLINE void exponentials(float* x, Pair* pairs, int width, float scale, float reference, float shift, float offset,
+// One row of a tile: logits become e^(s - reference), in place unless pairs are all that is needed, and as pairs; mass
+// and slope absorb them.
+template <bool kSlope, bool kPaired, bool kKept>
+INLINE void exponentials(float* x, Pair* pairs, int width, float unit, float reference, float shift, float offset,
                          float* mass, float* slope) {
-    const Floats minus = splat(reference == -INFINITY ? 0.0f : -reference);
+    const Floats base = splat(reference == -INFINITY ? 0.0f : reference);
     Floats sums[2] = {}, slopes[2] = {};
     for (int j = 0; j < width; j += kPanel) {
         Floats e[2];
 #pragma GCC unroll 2
         for (int half = 0; half < 2; ++half) {
-            const Floats below = fma(load(x + j + half * kLanes), splat(scale), minus);
-            e[half] = exponential(below);
+            const Floats below = (load(x + j + half * kLanes) - base) * unit;
+            e[half] = power_of_2(below);
             sums[half] += e[half];
-            if (kSlope) slopes[half] = fma(larger(splat(kDeep), below), e[half], slopes[half]);
-            store(x + j + half * kLanes, e[half]);
+            if (kSlope) slopes[half] = fma(larger(splat(-150.0f), below), e[half], slopes[half]);
+            if (kKept) store(x + j + half * kLanes, e[half]);
         }
-        if (pairs) store_pairs(pairs + j / 2, e[0], e[1]);
+        if (kPaired) store_pairs(pairs + j / 2, e[0], e[1]);
     }
     const Floats before = load(mass);
     if (kSlope) {  // an affine map: t becomes e^d (t + d l)
@@ -98,13 +127,34 @@ INLINE void exponentials(float* x, Pair* pairs, int width, float scale, float re
     store(mass, fma(before, splat(shift), sums[0] + sums[1]));
 }
 
+template <bool kSlope, bool kPaired, bool kKept>
+__attribute__((noinline)) void all_exponentials(const Block& b, const Scratch& at, float unit, float* tile) {
+    for (int i = 0; i < b.rows; ++i) {
+        const Span span = at.span[i / kRegisterRows];
+        if (span.from == span.to) continue;
+        exponentials<kSlope, kPaired, kKept>(tile + i * kTile + span.from,
+                                             at.weights + i * (kTile / 2) + span.from / 2, span.to - span.from, unit,
+                                             b.state.reference[i], at.shift[i], at.offset[i],
+                                             b.state.mass + i * kLanes, b.state.slope + i * kLanes);
+    }
+}
+
+// The same for all kinds of calls. kept: something reads the weights as floats.
 template <bool kSlope>
-__attribute__((noinline)) void all_exponentials(const Block& b, const Scratch& at, int width, float scale, float* tile,
-                                                bool paired) {
-    for (int i = 0; i < b.rows; ++i)
-        exponentials<kSlope>(tile + i * kTile, paired ? at.weights + i * (kTile / 2) : nullptr, width, scale,
-                             b.state.reference[i], at.shift[i], at.offset[i], b.state.mass + i * kLanes,
-                             b.state.slope + i * kLanes);
+INLINE void exponentials_of(const Block& b, const Scratch& at, float unit, float* tile, bool paired, bool kept) {
+    if (!paired) all_exponentials<kSlope, false, true>(b, at, unit, tile);
+    else if (kept) all_exponentials<kSlope, true, true>(b, at, unit, tile);
+    else all_exponentials<kSlope, true, false>(b, at, unit, tile);
+}
+
+// A settled tile holds a weight for every key: 0 outside the spans.
+INLINE void clear_outside(const Block& b, const Scratch& at, int width, float* tile) {
+    for (int i = 0; i < b.rows; ++i) {
+        const Span span = at.span[i / kRegisterRows];
+        float* x = tile + i * kTile;
+        for (int j = 0; j < span.from; j += kLanes) store(x + j, Floats{});
+        for (int j = span.to; j < width; j += kLanes) store(x + j, Floats{});
+    }
 }
 
 // Add a tile's e^(s - reference) times the values of one moment, read as they lie.
@@ -127,7 +177,7 @@ INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const 
     int moment = 0;
     for (const Observation& o : r.observations) {
         if (o.what != What::moment) continue;
-        const long columns = up(o.count, kPanel), words = value_words(r, o, width);
+        const long columns = up(o.count, kPanel);
         if (!b.values && direct(b)) {
             add_direct(b, at, o, j0, width, tile, into);
             into += kRows * columns;
@@ -146,10 +196,22 @@ INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const 
         for (long c = 0; c < columns; c += kPanel) {
             const char* panel = values + sizeof(float) * static_cast<size_t>(c * length);
             const float* shift = first ? nullptr : at.shift;
-            if (pairs(r, o))
-                multiply(b.rows, at.weights, kTile / 2, reinterpret_cast<const Pair*>(panel), words, into + c, columns,
-                         shift);
-            else multiply(b.rows, tile, kTile, reinterpret_cast<const float*>(panel), words, into + c, columns, shift);
+            for (int i = 0; i < b.rows; i += kRegisterRows) {
+                const Span span = at.span[i / kRegisterRows];
+                const int some = b.rows - i < kRegisterRows ? b.rows - i : kRegisterRows;
+                const long skip = pairs(r, o) ? span.from / 2 : span.from;
+                const long deep = pairs(r, o) ? (span.to - span.from) / 2 : span.to - span.from;
+                if (!deep) continue;
+                const float* shifts = shift ? shift + i : nullptr;
+                if (pairs(r, o))
+                    multiply(some, at.weights + i * (kTile / 2) + skip, kTile / 2,
+                             reinterpret_cast<const Pair*>(panel) + skip * kPanel, deep, into + i * columns + c,
+                             columns, shifts);
+                else
+                    multiply(some, tile + i * kTile + skip, kTile,
+                             reinterpret_cast<const float*>(panel) + skip * kPanel, deep, into + i * columns + c,
+                             columns, shifts);
+            }
         }
         into += kRows * columns;
         ++moment;
@@ -170,12 +232,17 @@ INLINE void products(const Block& b, const Scratch& at, int j0, int width, float
                     at.keys);
     for (int j = 0; j < width; j += kPanel) {
         const char* panel = keys + sizeof(float) * static_cast<size_t>(j * words);
-        if (pairs(r))
-            multiply(b.rows, static_cast<const Pair*>(at.queries), words, reinterpret_cast<const Pair*>(panel), words,
-                     tile + j, kTile);
-        else
-            multiply(b.rows, static_cast<const float*>(at.queries), words, reinterpret_cast<const float*>(panel), words,
-                     tile + j, kTile);
+        for (int i = 0; i < b.rows; i += kRegisterRows) {
+            const Span span = at.span[i / kRegisterRows];
+            if (j < span.from || j >= span.to) continue;
+            const int some = b.rows - i < kRegisterRows ? b.rows - i : kRegisterRows;
+            if (pairs(r))
+                multiply(some, static_cast<const Pair*>(at.queries) + i * words, words,
+                         reinterpret_cast<const Pair*>(panel), words, tile + i * kTile + j, kTile);
+            else
+                multiply(some, static_cast<const float*>(at.queries) + i * words, words,
+                         reinterpret_cast<const float*>(panel), words, tile + i * kTile + j, kTile);
+        }
     }
 }
 
@@ -183,24 +250,27 @@ void settle(Block& b) {
     const Request& r = *b.request;
     const Folds folds(r);
     Carver carver(b.scratch);
-    const Scratch at(r, carver);
+    Scratch at(r, carver);
     start(r, b.state);
-    const float scale = pack_queries(b, at.queries);
+    const float scale = pack_queries(b, at.queries), unit = remaining_scale(r) * kLog2e;
+    const bool kept = b.strip || !folds.all_paired;
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
     bool first = true;
     for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, first = false) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
         const int number = j0 / kTile;
         float* tile = b.strip ? b.strip + static_cast<long>(number) * b.strip_rows * kTile : at.tile;
+        find_spans(b, j0, width, at.span);
         products(b, at, j0, width, tile);
-        const float left = score(b, j0, width, scale, tile);
-        fold_largest(b, folds, j0, width, left, tile, at.highest);
-        move_references(b, at);
+        score(b, j0, width, scale, tile);
+        fold_largest(b, folds, at, j0, tile);
+        move_references(b, at, unit);
         if (b.strip)
             std::memcpy(b.strip_reference + static_cast<long>(number) * b.strip_rows, b.state.reference,
                         sizeof(float) * static_cast<size_t>(b.rows));
-        if (folds.slope) all_exponentials<true>(b, at, width, left, tile, folds.paired);
-        else all_exponentials<false>(b, at, width, left, tile, folds.paired);
+        if (folds.slope) exponentials_of<true>(b, at, unit, tile, folds.paired, kept);
+        else exponentials_of<false>(b, at, unit, tile, folds.paired, kept);
+        if (b.strip) clear_outside(b, at, width, tile);
         moments(b, at, j0, width, tile, first);
     }
 }

@@ -3,7 +3,7 @@
 
 #include "../memory.hpp"
 #include "exponential.hpp"
-#include "pack.hpp"
+#include "score.hpp"
 #include "top.hpp"
 
 namespace sightline {
@@ -12,6 +12,7 @@ namespace {
 // What a request folds besides references and masses.
 struct Folds {
     bool slope = false, peak = false, paired = false;
+    bool all_paired = true;  // no moment reads weights as floats
     int top = 0;
     long moments = 0;  // floats of a row, all moments together
 
@@ -23,6 +24,7 @@ struct Folds {
             if (o.what == What::moment) {
                 moments += up(o.count, kPanel);
                 paired |= pairs(r, o);
+                all_paired &= pairs(r, o);
             }
         }
     }
@@ -64,11 +66,12 @@ void start(const Request& r, State& s) {
     for (int i = 0; i < kRows; ++i) s.peak[i] = -INFINITY, s.peak_key[i] = -1;
 }
 
-// Bring row i of a state to another reference: e^d times everything linear; the slope is affine.
-INLINE float shift_row(State& s, int i, float reference) {
+// Bring row i of a state to another reference: 2^d times everything linear; the slope is affine. unit: log2 e times
+// what is left to scale references by.
+INLINE float shift_row(State& s, int i, float reference, float unit) {
     const float old = s.reference[i];
     if (old == -INFINITY || old == reference) return 1;
-    const float d = old - reference, factor = std::exp(d);
+    const float d = (old - reference) * unit, factor = std::exp2(d);
     const Floats mass = load(s.mass + i * kLanes), slope = load(s.slope + i * kLanes);
     store(s.slope + i * kLanes, factor * fma(mass, splat(d), slope));
     store(s.mass + i * kLanes, factor * mass);
@@ -79,10 +82,11 @@ INLINE float shift_row(State& s, int i, float reference) {
 void merge(const Request& r, int rows, State& a, const State& given) {
     State b = given;
     const Folds folds(r);
+    const float unit = remaining_scale(r) * kLog2e;
     for (int i = 0; i < rows; ++i) {
         if (b.reference[i] == -INFINITY) continue;
         const float reference = a.reference[i] > b.reference[i] ? a.reference[i] : b.reference[i];
-        const float fa = shift_row(a, i, reference), fb = shift_row(b, i, reference);
+        const float fa = shift_row(a, i, reference, unit), fb = shift_row(b, i, reference, unit);
         a.reference[i] = reference;
         store(a.mass + i * kLanes, load(a.mass + i * kLanes) + load(b.mass + i * kLanes));
         store(a.slope + i * kLanes, load(a.slope + i * kLanes) + load(b.slope + i * kLanes));

@@ -205,11 +205,12 @@ INLINE void sweep_tile(const Weights& w, const Window* windows) {
 void sweep(const Block& b) {
     const long observations = static_cast<long>(b.request->observations.size());
     alignas(64) float factor[kRows];
+    const float unit = remaining_scale(*b.request) * kLog2e;
     for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel)), number = j0 / kTile;
         for (int i = 0; i < b.rows; ++i) {
             const float old = b.strip_reference[static_cast<long>(number) * b.strip_rows + i];
-            factor[i] = old == -INFINITY ? 0 : std::exp(old - b.reference[i]) * b.share[i];
+            factor[i] = old == -INFINITY ? 0 : std::exp2((old - b.reference[i]) * unit) * b.share[i];
         }
         for (int i = 0; i < b.rows;) {
             int end = i;

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from .backends import COMPOSITE, ORDER, choose
 from .errors import Unsupported
@@ -58,11 +59,17 @@ def _run(request: Request, name: str) -> list[Tensor]:
     if name in COMPOSITE:
         return COMPOSITE[name].forward(request)[1:]
     args = _flatten(request, name)
-    tensors = [t for t in (*args[:10], *args[17:]) if t is not None]
-    # The compiler takes the operator, with its gradient, as it is; so may a call that needs none, at half the cost.
-    if torch.compiler.is_compiling() or not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+    # The compiler takes the operator, with its gradient, as it is.
+    if torch.compiler.is_compiling() or _plain():
         return torch.ops.sightline.reduce(*args[:17], args[17:])[1:]
     return list(_Reduce.apply(*args))[1:]  # type: ignore[no-untyped-call]
+
+
+def _plain() -> bool:
+    """Whether no derivative can be taken here, in reverse or in forward mode: then the operator alone, which costs half
+    of what the autograd function around it does, is enough.
+    """
+    return not torch.is_grad_enabled() and forward_ad._current_level < 0
 
 
 def _flatten(request: Request, backend: str) -> list[Any]:
