@@ -9,7 +9,8 @@ The *rounding band* of a result is ε × its natural scale: the sum of the magni
 weighted by how many roundings it carries. ε is the spacing of the accumulator's dtype at 1. Entry by entry:
 
     logit     s_ij      μ_ij = Σ_c |scale·q_ic·k_jc| (by its slope under a softcap, + |capped|) + Σ |biases|
-    weight    P_ij      P_ij κ_ij; κ_ij = 1 + √m + √n + μ_ij + Σ_j' P_ij' μ_ij' + the sink's P |sink|
+    weight    P_ij      P_ij κ_ij; κ_ij = 1 + √m + √n + μ_ij + Σ_j' P_ij' μ_ij' + the sink's P |sink|;
+                        and the smallest normal number: what is less may be 0, as on processors that flush
     linear    Σ a P b   Σ |a| P κ |b|
     entropy             Σ P κ (1 + |log P|)
     log-sum-exp         |LSE| + 1 + √m + Σ P μ + the sink's P |sink|
@@ -144,7 +145,8 @@ def scales(case: Case, leaves: Mapping[str, Tensor], w: Weights) -> Scales:
         sink = leaves["sinks"].abs()[:, None] if "sinks" in leaves else torch.zeros(1, 1, dtype=q.dtype)
         row = (w.p * mu).sum(-1) + w.share * sink
         kappa = 1 + math.sqrt(case.dims.m) + math.sqrt(case.dims.n) + mu + row[..., None]
-        p = w.p * kappa
+        fine = torch.finfo(case.accumulator)
+        p = w.p * kappa + torch.where(w.s > -math.inf, fine.tiny / fine.eps, 0)
         magnitudes = {name: r.map(Tensor.abs) for name, r in bound(case, leaves).items()}
         results = {name: _result(r, w, p, row) for name, r in magnitudes.items() if not _selects(r)}
     return Scales(mu, p, results, _gradient_scales(case, leaves, w, magnitudes, products, slope, kappa, p, sink, row))
