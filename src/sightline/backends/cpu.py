@@ -6,14 +6,15 @@ keys, and what needs settled weights is read from it afterwards, so q·k is comp
 is observed.
 
 Products of bfloat16 run on the machine's own instructions where it has them, accumulated in float32. There the weights
-are rounded to bfloat16 where they multiply bfloat16 values, as in PyTorch's own attention, and nowhere else:
-observations are exact for the inputs given. In the backward so are the gradients of the scores, where they multiply
-queries and keys.
+are rounded to bfloat16 where they multiply bfloat16 values, and in the backward the gradients of logits where they
+multiply bfloat16 queries and keys, as in PyTorch's own attention; nothing else is. Observations are exact for the
+inputs given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
@@ -38,6 +39,7 @@ from ..reductions import (
 )
 from ..reductions._law import gather_heads
 from ..request import Gradients, Needs, Request, split
+from ..scores import Scores
 from . import _by_strips
 from ._by_strips import settle
 
@@ -183,67 +185,84 @@ def backward_refusals(request: Request, grads: Sequence[Tensor | None]) -> list[
 
 
 def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
-    """The gradients of Σ results · grads, in linear memory; grads has one entry per result but the log-sum-exp.
+    """The gradients of Σ results · grads, in linear memory; grads has one entry per result, the log-sum-exp left out.
 
     They are made in the dtypes of what they are gradients of, where nothing is left to sum up.
     """
     if backward_refusals(request, grads):
         return _by_strips.backward(request, lse, grads, needs)
-    d, s = request.dims, request.scores
-    lse = lse.contiguous()
-    offset = torch.zeros_like(lse)
+    s, lse = request.scores, lse.contiguous()
     kept: list[Tensor] = []
+    offset = torch.zeros_like(lse)
     unused = [torch.empty(0, dtype=dtype) for _, dtype in request.like()]
-    native = _request(request, lse, _parts(request, [lse, *unused[1:]]), kept)
-    of: list[Any] = []
-    operands: list[Tensor | None] = []  # their gradients, of every (batch, head)
-    towards_lse: Tensor | None = None
-    for r, own in _parts(request, [lse, *grads]):
-        g = own[0] if r.differentiable else None
-        if isinstance(r, LogSumExp) and g is not None:
-            towards_lse = g if towards_lse is None else towards_lse + g
-        made = _operand_gradient(request, r) if needs.operands and g is not None else None
-        operands.append(made)
-        if type(r) in _WHAT:
-            of.append(_view(g))
-    q = torch.empty(request.q.shape, dtype=request.q.dtype) if needs.q else None
-    k = torch.empty(request.k.shape, dtype=request.k.dtype) if needs.k else None
-    relative = torch.empty(d.b, d.h, d.n + d.m - 1) if needs.relative and s.relative is not None else None
-    rows = columns = additive = None
-    if needs.additive and s.additive is not None:
-        if s.additive.shape[3] == 1:
-            rows = torch.zeros(d.b, d.h, d.n, 1)
-        elif s.additive.shape[2] == 1:
-            columns = torch.empty(d.b, d.h, 1, d.m)
-        else:
-            additive = torch.zeros(s.additive.shape)
-    native_operands = [_view(t) for t, r in zip(operands, request.reductions, strict=True) if type(r) in _WHAT]
-    sums = [0 if t is None else t.data_ptr() for t in (relative, rows, columns)]
-    places = [_view(t) for t in (q, k, additive)]
-    threads = torch.get_num_threads()
+    own = [(r, given[0] if r.differentiable else None) for r, given in _parts(request, [lse, *grads])]
+    operands = [_operand_gradient(request, r) if needs.operands and g is not None else None for r, g in own]
+    q, k = (
+        torch.empty(t.shape, dtype=t.dtype) if needed else None
+        for t, needed in ((request.q, needs.q), (request.k, needs.k))
+    )
+    biases = _BiasGradients.of(request, needs)
     _native.backward(
-        native,
-        of,
-        _view(towards_lse),
-        places,
-        native_operands,
+        _request(request, lse, _parts(request, [lse, *unused[1:]]), kept),
+        [_view(g) for r, g in own if type(r) in _WHAT],
+        _view(_sum([g for r, g in own if isinstance(r, LogSumExp)])),
+        [_view(t) for t in (q, k, biases.whole)],
+        [_view(t) for (r, _), t in zip(own, operands, strict=True) if type(r) in _WHAT],
         offset.data_ptr(),
-        sums,
+        [0 if t is None else t.data_ptr() for t in (biases.relative, biases.rows, biases.columns)],
         STRIP_BYTES,
-        threads,
+        torch.get_num_threads(),
         INSTRUCTIONS,
     )
-    summed = rows if rows is not None else columns
-    if summed is not None and s.additive is not None:
-        additive = summed.sum_to_size(s.additive.shape)
-    if relative is not None and s.relative is not None:
-        relative = relative.sum(0).sum_to_size(s.relative.shape)
     sinks = None
     if needs.sinks and s.sinks is not None:
         share = torch.where(lse > -torch.inf, (s.sinks.to(lse.dtype)[:, None] - lse).exp(), 0)
         sinks = -(share * offset).sum((0, 2))
-    made = zip(request.reductions, operands, strict=True)
-    return Gradients(q, k, relative, additive, sinks, tuple(_with_gradient(r, t) for r, t in made))
+    made = tuple(_with_gradient(r, t) for (r, _), t in zip(own, operands, strict=True))
+    return Gradients(q, k, *biases.made(s), sinks, made)
+
+
+def _sum(given: Sequence[Tensor | None]) -> Tensor | None:
+    """The sum of those that are there, if any is."""
+    there = [t for t in given if t is not None]
+    return torch.stack(there).sum(0) if len(there) > 1 else there[0] if there else None
+
+
+@dataclass(frozen=True)
+class _BiasGradients:
+    """Where dS is summed up for biases.
+
+    relative: along diagonals [b, h, n + m − 1]. For an additive bias that is the same for all keys: rows [b, h, n, 1];
+    for all queries: columns [b, h, 1, m]; any other: whole, in its own shape.
+    """
+
+    relative: Tensor | None
+    rows: Tensor | None
+    columns: Tensor | None
+    whole: Tensor | None
+
+    @staticmethod
+    def of(request: Request, needs: Needs) -> _BiasGradients:
+        """Places for the ones that are asked for."""
+        d, s = request.dims, request.scores
+        relative = torch.empty(d.b, d.h, d.n + d.m - 1) if needs.relative and s.relative is not None else None
+        if not needs.additive or s.additive is None:
+            return _BiasGradients(relative, None, None, None)
+        if s.additive.shape[3] == 1:
+            return _BiasGradients(relative, torch.zeros(d.b, d.h, d.n, 1), None, None)
+        if s.additive.shape[2] == 1:
+            return _BiasGradients(relative, None, torch.empty(d.b, d.h, 1, d.m), None)
+        return _BiasGradients(relative, None, None, torch.zeros(s.additive.shape))
+
+    def made(self, s: Scores) -> tuple[Tensor | None, Tensor | None]:
+        """The gradients of the relative and the additive bias."""
+        relative, additive = self.relative, self.whole
+        if relative is not None and s.relative is not None:
+            relative = relative.sum(0).sum_to_size(s.relative.shape)
+        summed = self.rows if self.rows is not None else self.columns
+        if summed is not None and s.additive is not None:
+            additive = summed.sum_to_size(s.additive.shape)
+        return relative, additive
 
 
 def _operand_gradient(request: Request, r: Reduction) -> Tensor | None:
