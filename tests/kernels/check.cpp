@@ -20,6 +20,8 @@ using namespace sightline;
 
 namespace {
 
+constexpr int kHeads = 2;  // queries' heads, of one key head
+
 struct Sizes {
     int n, m, d, dv;
     bool causal;
@@ -41,57 +43,117 @@ void expect(const std::string& where, double got, double want, double allowed) {
     if (++failures <= 10) std::printf("%s: %.9g, the formula says %.9g\n", where.c_str(), got, want);
 }
 
-void check(const Kernels& kernels, const Sizes& z, int threads) {
-    const int heads = 2, n = z.n, m = z.m, d = z.d, c = z.dv;
-    std::mt19937 random(static_cast<unsigned>(n * m + d));
-    std::normal_distribution<float> normal;
-    std::vector<float> q(heads * n * d), k(m * d), v(m * c), out(heads * n * c), lse(heads * n), h(heads * n),
-        got(heads * m);
-    std::vector<int64_t> top(heads * n * 3);
-    for (std::vector<float>* t : {&q, &k, &v}) std::generate(t->begin(), t->end(), [&] { return normal(random); });
-    std::vector<int> lo(n, 0), hi(n);
-    for (int i = 0; i < n; ++i) hi[i] = z.causal ? std::max(0, std::min(m, i + 1 + m - n)) : m;
+// One call: what goes in, and room for what comes out.
+struct Call {
+    Sizes z;
+    std::vector<float> q, k, v, g;              // queries, keys, values; the gradient of the output
+    std::vector<float> out, lse, h, got;        // output, log-sum-exp, entropy, received
+    std::vector<float> dq, dk, dv, offset;      // gradients
+    std::vector<int64_t> top;
+    std::vector<int> lo, hi;
     Request r;
-    r.dims = {1, heads, 1, n, m, d};
-    r.q = view(q.data(), n, d);
-    r.k = view(k.data(), m, d);
-    r.scores.scale = static_cast<float>(1 / std::sqrt(d));
-    r.scores.lo.data = lo.data();
-    r.scores.hi.data = hi.data();
-    r.scores.lo.stride[2] = r.scores.hi.stride[2] = 1;
-    r.lse = lse.data();
-    r.observations = {{What::moment, view(v.data(), m, c), c, 0, 0, out.data(), nullptr, Kind::f32},
-                      {What::entropy, {}, 0, 0, 0, h.data(), nullptr, Kind::f32},
-                      {What::top, {}, 3, 0, 0, top.data(), nullptr, Kind::i64},
-                      {What::received, {}, 0, 0, 0, got.data(), nullptr, Kind::f32}};
-    evaluate(r, kernels, threads);
-    const std::string name = std::string(kernels.name) + " n=" + std::to_string(n) + " m=" + std::to_string(m);
-    for (int head = 0; head < heads; ++head) {
-        std::vector<double> received(m);
-        for (int i = 0; i < n; ++i) {
-            const int row = head * n + i;
-            std::vector<double> s(hi[i]), o(c);
-            double largest = -INFINITY, total = 0, entropy = 0;
-            for (int j = 0; j < hi[i]; ++j) {
-                for (int x = 0; x < d; ++x) s[j] += double{q[row * d + x]} * k[j * d + x] * r.scores.scale;
-                largest = std::max(largest, s[j]);
-            }
-            for (double x : s) total += std::exp(x - largest);
-            for (int j = 0; j < hi[i]; ++j) {
-                const double p = std::exp(s[j] - largest) / total;
-                for (int x = 0; x < c; ++x) o[x] += p * v[j * c + x];
-                entropy -= p * std::log(p);
-                received[j] += p;
-            }
-            for (int x = 0; x < c; ++x) expect(name + " output", out[row * c + x], o[x], 1e-5);
-            expect(name + " entropy", h[row], entropy, 2e-5);
-            if (hi[i]) expect(name + " lse", lse[row], largest + std::log(total), 1e-5);
-            if (hi[i]) expect(name + " top", s[top[row * 3]], largest, 1e-5);
-            else expect(name + " top", static_cast<double>(top[row * 3]), -1, 0);
-        }
-        for (int j = 0; j < m; ++j)
-            expect(name + " received", got[head * m + j], received[j], 1e-5 * (1 + received[j]));
+
+    explicit Call(const Sizes& sizes) : z(sizes) {
+        const int n = z.n, m = z.m, d = z.d, c = z.dv;
+        std::mt19937 random(static_cast<unsigned>(n * m + d));
+        std::normal_distribution<float> normal;
+        const auto sized = [](std::vector<float>& t, int size) { t.resize(static_cast<size_t>(size)); };
+        sized(q, kHeads * n * d), sized(k, m * d), sized(v, m * c), sized(g, kHeads * n * c);
+        sized(out, kHeads * n * c), sized(lse, kHeads * n), sized(h, kHeads * n), sized(got, kHeads * m);
+        sized(dq, kHeads * n * d), sized(dk, m * d), sized(dv, m * c), sized(offset, kHeads * n);
+        top.resize(static_cast<size_t>(kHeads * n * 3));
+        for (std::vector<float>* t : {&q, &k, &v, &g})
+            std::generate(t->begin(), t->end(), [&] { return normal(random); });
+        lo.assign(static_cast<size_t>(n), 0);
+        for (int i = 0; i < n; ++i) hi.push_back(z.causal ? std::max(0, std::min(m, i + 1 + m - n)) : m);
+        r.dims = {1, kHeads, 1, n, m, d};
+        r.q = view(q.data(), n, d);
+        r.k = view(k.data(), m, d);
+        r.scores.scale = static_cast<float>(1 / std::sqrt(d));
+        r.scores.lo.data = lo.data();
+        r.scores.hi.data = hi.data();
+        r.scores.lo.stride[2] = r.scores.hi.stride[2] = 1;
+        r.lse = lse.data();
+        r.observations = {{What::moment, view(v.data(), m, c), c, 0, 0, out.data(), nullptr, Kind::f32},
+                          {What::entropy, {}, 0, 0, 0, h.data(), nullptr, Kind::f32},
+                          {What::top, {}, 3, 0, 0, top.data(), nullptr, Kind::i64},
+                          {What::received, {}, 0, 0, 0, got.data(), nullptr, Kind::f32}};
     }
+
+    void run(const Kernels& kernels, int threads) {
+        evaluate(r, kernels, threads);
+        const View of[4] = {view(g.data(), z.n, z.dv), {}, {}, {}}, operands[4] = {view(dv.data(), z.m, z.dv), {}, {}, {}};
+        Gradients made{};
+        made.request = &r;
+        made.of = of;
+        made.operands = operands;
+        made.q = view(dq.data(), z.n, z.d);
+        made.k = view(dk.data(), z.m, z.d);
+        made.offset = offset.data();
+        made.strip_bytes = z.d % 2 ? 0 : size_t{1} << 20;  // with strips and without
+        differentiate(made, kernels, threads);
+    }
+};
+
+// The sums over all rows that keys gather, in double precision.
+struct Gathered {
+    std::vector<double> received, k, v;
+};
+
+void check_row(const std::string& name, const Call& call, int head, int i, Gathered& sums) {
+    const Sizes& z = call.z;
+    const int row = head * z.n + i, keys = call.hi[i];
+    const double scale = call.r.scores.scale;
+    std::vector<double> p(keys), towards(keys), o(z.dv), dq(z.d);
+    double largest = -INFINITY, total = 0, entropy = 0, offset = 0;
+    for (int j = 0; j < keys; ++j) {
+        for (int x = 0; x < z.d; ++x) p[j] += double{call.q[row * z.d + x]} * call.k[j * z.d + x] * scale;
+        for (int x = 0; x < z.dv; ++x) towards[j] += double{call.g[row * z.dv + x]} * call.v[j * z.dv + x];
+        largest = std::max(largest, p[j]);
+    }
+    if (keys) expect(name + " top", p[call.top[row * 3]], largest, 1e-5);
+    else expect(name + " top", static_cast<double>(call.top[row * 3]), -1, 0);
+    for (double x : p) total += std::exp(x - largest);
+    if (keys) expect(name + " lse", call.lse[row], largest + std::log(total), 1e-5);
+    for (int j = 0; j < keys; ++j) {
+        p[j] = std::exp(p[j] - largest) / total;
+        offset += p[j] * towards[j];
+        entropy -= p[j] * std::log(p[j]);
+        sums.received[j] += p[j];
+    }
+    expect(name + " entropy", call.h[row], entropy, 2e-5);
+    for (int j = 0; j < keys; ++j) {
+        const double ds = p[j] * (towards[j] - offset) * scale;
+        for (int x = 0; x < z.dv; ++x) {
+            o[x] += p[j] * call.v[j * z.dv + x];
+            sums.v[j * z.dv + x] += p[j] * call.g[row * z.dv + x];
+        }
+        for (int x = 0; x < z.d; ++x) {
+            dq[x] += ds * call.k[j * z.d + x];
+            sums.k[j * z.d + x] += ds * call.q[row * z.d + x];
+        }
+    }
+    for (int x = 0; x < z.dv; ++x) expect(name + " output", call.out[row * z.dv + x], o[x], 1e-5);
+    for (int x = 0; x < z.d; ++x) expect(name + " gradient of q", call.dq[row * z.d + x], dq[x], 5e-5);
+}
+
+void check(const Kernels& kernels, const Sizes& z, int threads) {
+    Call call(z);
+    call.run(kernels, threads);
+    const std::string name = std::string(kernels.name) + " n=" + std::to_string(z.n) + " m=" + std::to_string(z.m);
+    Gathered sums;
+    sums.k.resize(call.k.size());
+    sums.v.resize(call.v.size());
+    for (int head = 0; head < kHeads; ++head) {
+        sums.received.assign(static_cast<size_t>(z.m), 0);
+        for (int i = 0; i < z.n; ++i) check_row(name, call, head, i, sums);
+        for (int j = 0; j < z.m; ++j) {
+            const double want = sums.received[j];
+            expect(name + " received", call.got[head * z.m + j], want, 1e-5 * (1 + want));
+        }
+    }
+    for (size_t at = 0; at < sums.k.size(); ++at) expect(name + " gradient of k", call.dk[at], sums.k[at], 1e-4);
+    for (size_t at = 0; at < sums.v.size(); ++at) expect(name + " gradient of v", call.dv[at], sums.v[at], 1e-4);
 }
 
 void check_all(const Kernels& kernels) {
