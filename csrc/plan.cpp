@@ -113,8 +113,8 @@ void Plan::place_windows(const Request& r) {
                 if (!summed_up(o)) continue;
                 Window& w = t.windows[at] = touched(r.dims, t, o);
                 if (few && alone(o)) {
-                    const long head = static_cast<long>(t.batch) * r.dims.h + t.head0 +
-                                      static_cast<long>(at / r.observations.size());
+                    const long head =
+                        static_cast<long>(t.batch) * r.dims.h + t.head0 + static_cast<long>(at / r.observations.size());
                     w.data = static_cast<float*>(o.out) + (head * r.dims.m + w.col0) * w.each;
                     continue;
                 }

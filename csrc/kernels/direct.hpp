@@ -104,8 +104,7 @@ INLINE void add_products(const char* const (&row)[kSums / R], long at, long byte
     constexpr long kVector = Source::kStep * Source::kBytes;
     typename Source::Vector q[R];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
-        q[r] = load<typename Source::Vector>(queries + r * words + at / kVector * kLanes);
+    for (int r = 0; r < R; ++r) q[r] = load<typename Source::Vector>(queries + r * words + at / kVector * kLanes);
 #pragma GCC unroll 16
     for (int k = 0; k < K; ++k) {
         ask<kVector>(row[k] + ahead, at);
@@ -144,8 +143,7 @@ template <class Source, int R>
 __attribute__((noinline)) void score_rows(const Lying& keys, int width, const uint32_t* queries, long words,
                                           float* tile) {
     const long ahead = keys.ahead();
-    for (int j = 0; j < width; j += kSums / R)
-        score_some<Source, R>(keys, j, ahead, queries, words, tile + j);
+    for (int j = 0; j < width; j += kSums / R) score_some<Source, R>(keys, j, ahead, queries, words, tile + j);
 }
 
 // The products of all rows with keys j0 ... j0 + width - 1; past the last key any number may stand.
@@ -153,8 +151,7 @@ template <class Source>
 void score_direct(const Block& b, const uint32_t* queries, long j0, int width, float* tile, char* room) {
     const Request& r = *b.request;
     const long words = up(depth(r), kLanes);
-    const Lying keys =
-        Lying::of<Source>(r.k, b.batch, b.key_head, r.dims.d, j0, r.dims.m - j0, width, room);
+    const Lying keys = Lying::of<Source>(r.k, b.batch, b.key_head, r.dims.d, j0, r.dims.m - j0, width, room);
     by_fours(b.rows, [&](int i, auto some) {
         score_rows<Source, some>(keys, width, queries + i * words, words, tile + i * kTile);
     });

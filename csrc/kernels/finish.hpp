@@ -68,10 +68,10 @@ INLINE void finish_row(const Block& b, int i, const Observation& o, const Settle
             break;
         }
         case What::peak: {
-            const double x = double{b.state.peak[i]} * remaining_scale(r);
-            const bool found = b.state.peak_key[i] >= 0;
-            put_element(o.out, o.out_kind, at, found ? static_cast<float>(std::exp(x - s.reference) / s.total) : 0);
-            static_cast<int64_t*>(o.out_keys)[at] = b.state.peak_key[i];
+            const int first = i * padded_top(folds.top), key = b.state.top_keys[first];
+            const double x = double{b.state.top[first]} * remaining_scale(r);
+            put_element(o.out, o.out_kind, at, key >= 0 ? static_cast<float>(std::exp(x - s.reference) / s.total) : 0);
+            static_cast<int64_t*>(o.out_keys)[at] = key;
             break;
         }
         case What::top: {

@@ -22,9 +22,11 @@ struct Scratch {
     uint32_t* padded;                 // [kDirectRows, .] the same, for keys read as they lie
     char* keys;                       // [kTile, depth] words, where keys are packed tile by tile
     char* values;                     // one moment's tile
-    float* tile;                      // [kRows, kTile], where no strip is kept
+    float* tile;                      // [kRows, kTile] logits
     Pair* weights;                    // [kRows, kTile / 2]
     float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; 2^offset; log2 e^(old - new reference)
+    float* maxima;                    // [kTogether, kLanes] the largest logits of parts of a row of a tile
+    int* places;                      // of candidates for the lists of largest logits
     Span span[kGroups];
 
     Scratch(const Request& r, Carver& at) {
@@ -40,6 +42,8 @@ struct Scratch {
         highest = at.take<float>(kRows + kLanes);
         shift = at.take<float>(kRows + kLanes);
         offset = at.take<float>(kRows + kLanes);
+        maxima = at.take<float>(kTogether * kLanes);
+        places = at.take<int>(kStreams * kStream);
     }
 };
 
@@ -61,29 +65,91 @@ INLINE void find_spans(const Block& b, int j0, int width, Span* span) {
     }
 }
 
-// The largest logit of each row of a tile, and the folds that pick: peak and top-k.
-INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int j_tile, const float* tile) {
-    for (int i = 0; i < b.rows; ++i) {
-        const Span span = at.span[i / kRegisterRows];
-        const int width = span.to - span.from, j0 = j_tile + span.from;
-        const float* x = tile + i * kTile + span.from;
-        at.highest[i] = -INFINITY;
-        if (!width) continue;
-        Floats top = load(x), next = load(x + kLanes);
-        for (int j = kPanel; j < width; j += kPanel) {
-            top = larger(load(x + j), top);
-            next = larger(load(x + j + kLanes), next);
+// Which logits of row i of a tile are above `cut`, from where its span begins.
+INLINE void find_above(const Scratch& at, int i, const float* tile, float cut, uint16_t* bits) {
+    const Span span = at.span[i / kRegisterRows];
+    const float* x = tile + i * kTile + span.from;
+    const int words = (span.to - span.from) / kBits;
+    if (words == kWords) {
+#pragma GCC unroll 16
+        for (int w = 0; w < kWords; ++w) bits[w] = above(x + w * kBits, cut);
+        return;
+    }
+    std::memset(bits, 0, sizeof(uint16_t) * kWords);
+    for (int w = 0; w < words; ++w) bits[w] = above(x + w * kBits, cut);
+    for (int j = words * kBits; j < span.to - span.from; ++j) bits[words] |= (x[j] > cut) << j % kBits;
+}
+
+// The same with a higher cut, where there is one that leaves out none of the k largest.
+__attribute__((noinline)) void closer_above(const Scratch& at, int i, const float* tile, int k, uint16_t* bits) {
+    const Span span = at.span[i / kRegisterRows];
+    const float* x = tile + i * kTile + span.from;
+    const float bound = at_least(x, span.to - span.from, k);
+    alignas(64) uint16_t fewer[kWords];
+    if (bound == -INFINITY) return;
+    find_above(at, i, tile, just_below(bound), fewer);
+    for (int w = 0; w < kWords; ++w) bits[w] &= fewer[w];
+}
+
+// Fold rows i0 ... i1 - 1 of a tile into their lists of k largest logits. first: the lists are empty as yet.
+INLINE void fold_top(const Block& b, const Scratch& at, int i0, int i1, int j0, const float* tile, int k, bool first) {
+    const int size = padded_top(k);
+    float* values = b.state.top + i0 * size;
+    float bound[kTogether];
+    const bool bounded = first && k > 1 && k <= kLanes;
+    if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
+        for (int i = i0; i < i1; i += kLanes) sorted_at(at.maxima + (i - i0) * kLanes, k, bound + (i - i0));
+    int rows[kTogether], some = 0;
+    for (int i = i0; i < i1; ++i) {
+        rows[some] = i;
+        some += at.highest[i] > values[(i - i0) * size + k - 1];
+    }
+    if (!some) return;
+    alignas(64) uint16_t bits[kTogether * kWords];
+    for (int c = 0; c < some; ++c) {
+        const int i = rows[c];
+        // Equals of the list's last come later and lose; equals of a bound may be among the largest.
+        const float last = values[(i - i0) * size + k - 1];
+        const float least = k == 1 ? at.highest[i] : bounded ? bound[i - i0] : -INFINITY;
+        find_above(at, i, tile, least > last ? just_below(least) : last, bits + c * kWords);
+    }
+    int words[kTogether * kWords + kBits], base[kTogether], full = 0;
+    for (int c = 0; c < some; ++c) {
+        uint16_t* mine = bits + c * kWords;
+        if (count_bits(mine) > 2 * k + kBits) closer_above(at, rows[c], tile, k, mine);
+        base[c] = (rows[c] - i0) * kTile + at.span[rows[c] / kRegisterRows].from;
+        full += list_bits(any(mine), c * kWords, words + full);
+    }
+    Candidates found{at.places, {}};
+    for (int w = 0; w < full; ++w) {
+        const unsigned word = static_cast<unsigned>(words[w]), c = word / kWords, stream = c % kStreams;
+        const int place = base[c] + static_cast<int>(word % kWords * kBits), count = found.count[stream];
+        found.count[stream] = count + list_bits(bits[word], place, found.places + stream * kStream + count);
+    }
+    int* keys = b.state.top_keys + i0 * size;
+    if (k <= 8 && size >= 8) insert_all<8>(found, tile + i0 * kTile, j0, values, keys, size);
+    else if (size == kLanes) insert_all<kLanes>(found, tile + i0 * kTile, j0, values, keys, size);
+    else insert_all<0>(found, tile + i0 * kTile, j0, values, keys, size);
+}
+
+// The largest logit of each row of a tile, and lists of more of them.
+INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int j0, const float* tile, bool first) {
+    for (int i0 = 0; i0 < b.rows; i0 += kTogether) {
+        const int i1 = i0 + kTogether < b.rows ? i0 + kTogether : b.rows;
+        for (int i = i0; i < i1; ++i) {
+            const Span span = at.span[i / kRegisterRows];
+            const int width = span.to - span.from;
+            const float* x = tile + i * kTile + span.from;
+            Floats top = splat(-INFINITY), next = top;
+            for (int j = 0; j < width; j += kPanel) {
+                top = larger(load(x + j), top);
+                next = larger(load(x + j + kLanes), next);
+            }
+            top = larger(top, next);
+            at.highest[i] = largest(top);
+            if (folds.top) store(at.maxima + (i - i0) * kLanes, top);
         }
-        const float most = largest(larger(top, next));
-        at.highest[i] = most;
-        if (folds.peak && most > b.state.peak[i]) {
-            b.state.peak[i] = most;
-            b.state.peak_key[i] = j0 + first_largest(x, width, most);
-        }
-        if (folds.top) {
-            const int size = padded_top(folds.top);
-            fold_top(x, width, j0, most, b.state.top + i * size, b.state.top_keys + i * size, folds.top);
-        }
+        if (folds.top) fold_top(b, at, i0, i1, j0, tile, folds.top, first);
     }
 }
 
@@ -100,11 +166,11 @@ INLINE void move_references(const Block& b, const Scratch& at, float unit) {
     }
 }
 
-// One row of a tile: logits become e^(s - reference), in place unless pairs are all that is needed, and as pairs; mass
-// and slope absorb them.
-template <bool kSlope, bool kPaired, bool kKept>
-INLINE void exponentials(float* x, Pair* pairs, int width, float unit, float reference, float shift, float offset,
-                         float* mass, float* slope) {
+// One row of a tile: logits give e^(s - reference), as floats that are kept (maybe in their place), as pairs or both;
+// mass and slope absorb them. kBounded: no logit is -inf, or as good as that.
+template <bool kSlope, bool kBounded, bool kPaired, bool kKept>
+INLINE void exponentials(const float* x, float* kept, Pair* pairs, int width, float unit, float reference, float shift,
+                         float offset, float* mass, float* slope) {
     const Floats base = splat(reference == -INFINITY ? 0.0f : reference);
     Floats sums[2] = {}, slopes[2] = {};
     for (int j = 0; j < width; j += kPanel) {
@@ -114,8 +180,9 @@ INLINE void exponentials(float* x, Pair* pairs, int width, float unit, float ref
             const Floats below = (load(x + j + half * kLanes) - base) * unit;
             e[half] = power_of_2(below);
             sums[half] += e[half];
-            if (kSlope) slopes[half] = fma(larger(splat(-150.0f), below), e[half], slopes[half]);
-            if (kKept) store(x + j + half * kLanes, e[half]);
+            // 0 times -inf would not be 0
+            if (kSlope) slopes[half] = fma(kBounded ? below : larger(splat(-150.0f), below), e[half], slopes[half]);
+            if (kKept) store(kept + j + half * kLanes, e[half]);
         }
         if (kPaired) store_pairs(pairs + j / 2, e[0], e[1]);
     }
@@ -128,23 +195,30 @@ INLINE void exponentials(float* x, Pair* pairs, int width, float unit, float ref
 }
 
 template <bool kSlope, bool kPaired, bool kKept>
-__attribute__((noinline)) void all_exponentials(const Block& b, const Scratch& at, float unit, float* tile) {
+__attribute__((noinline)) void all_exponentials(const Block& b, const Scratch& at, float unit, int j0, float* weights) {
+    const bool shape = shaped(b.request->scores);
     for (int i = 0; i < b.rows; ++i) {
         const Span span = at.span[i / kRegisterRows];
         if (span.from == span.to) continue;
-        exponentials<kSlope, kPaired, kKept>(tile + i * kTile + span.from,
-                                             at.weights + i * (kTile / 2) + span.from / 2, span.to - span.from, unit,
-                                             b.state.reference[i], at.shift[i], at.offset[i],
-                                             b.state.mass + i * kLanes, b.state.slope + i * kLanes);
+        const auto run = [&](auto bounded) __attribute__((always_inline)) {
+            exponentials<kSlope, decltype(bounded)::value, kPaired, kKept>(
+                at.tile + i * kTile + span.from, weights + i * kTile + span.from,
+                at.weights + i * (kTile / 2) + span.from / 2, span.to - span.from, unit, b.state.reference[i],
+                at.shift[i], at.offset[i], b.state.mass + i * kLanes, b.state.slope + i * kLanes);
+        };
+        if (kSlope && !shape && b.row[i].lo <= j0 + span.from && b.row[i].hi >= j0 + span.to)
+            run(std::bool_constant<kSlope>{});
+        else run(std::false_type{});
     }
 }
 
 // The same for all kinds of calls. kept: something reads the weights as floats.
 template <bool kSlope>
-INLINE void exponentials_of(const Block& b, const Scratch& at, float unit, float* tile, bool paired, bool kept) {
-    if (!paired) all_exponentials<kSlope, false, true>(b, at, unit, tile);
-    else if (kept) all_exponentials<kSlope, true, true>(b, at, unit, tile);
-    else all_exponentials<kSlope, true, false>(b, at, unit, tile);
+INLINE void exponentials_of(const Block& b, const Scratch& at, float unit, int j0, float* weights, bool paired,
+                            bool kept) {
+    if (!paired) all_exponentials<kSlope, false, true>(b, at, unit, j0, weights);
+    else if (kept) all_exponentials<kSlope, true, true>(b, at, unit, j0, weights);
+    else all_exponentials<kSlope, true, false>(b, at, unit, j0, weights);
 }
 
 // A settled tile holds a weight for every key: 0 outside the spans.
@@ -259,19 +333,20 @@ void settle(Block& b) {
     for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, first = false) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
         const int number = j0 / kTile;
-        float* tile = b.strip ? b.strip + static_cast<long>(number) * b.strip_rows * kTile : at.tile;
+        // Logits stay where the last tile's were, in cache.
+        float* weights = b.strip ? b.strip + static_cast<long>(number) * b.strip_rows * kTile : at.tile;
         find_spans(b, j0, width, at.span);
-        products(b, at, j0, width, tile);
-        score(b, j0, width, scale, tile);
-        fold_largest(b, folds, at, j0, tile);
+        products(b, at, j0, width, at.tile);
+        score(b, j0, width, scale, at.tile);
+        fold_largest(b, folds, at, j0, at.tile, first);
         move_references(b, at, unit);
         if (b.strip)
             std::memcpy(b.strip_reference + static_cast<long>(number) * b.strip_rows, b.state.reference,
                         sizeof(float) * static_cast<size_t>(b.rows));
-        if (folds.slope) exponentials_of<true>(b, at, unit, tile, folds.paired, kept);
-        else exponentials_of<false>(b, at, unit, tile, folds.paired, kept);
-        if (b.strip) clear_outside(b, at, width, tile);
-        moments(b, at, j0, width, tile, first);
+        if (folds.slope) exponentials_of<true>(b, at, unit, j0, weights, folds.paired, kept);
+        else exponentials_of<false>(b, at, unit, j0, weights, folds.paired, kept);
+        if (b.strip) clear_outside(b, at, width, weights);
+        moments(b, at, j0, width, weights, first);
     }
 }
 

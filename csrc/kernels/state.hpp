@@ -11,15 +11,15 @@ namespace {
 
 // What a request folds besides references and masses.
 struct Folds {
-    bool slope = false, peak = false, paired = false;
+    bool slope = false, paired = false;
     bool all_paired = true;  // no moment reads weights as floats
-    int top = 0;
-    long moments = 0;  // floats of a row, all moments together
+    int top = 0;             // length of the lists of largest logits; a peak is the first of one
+    long moments = 0;        // floats of a row, all moments together
 
     explicit Folds(const Request& r) {
         for (const Observation& o : r.observations) {
             slope |= o.what == What::entropy;
-            peak |= o.what == What::peak;
+            if (o.what == What::peak && !top) top = 1;
             if (o.what == What::top && o.count > top) top = static_cast<int>(o.count);
             if (o.what == What::moment) {
                 moments += up(o.count, kPanel);
@@ -40,8 +40,6 @@ State carve(const Request& r, Carver& at) {
     s.moments = at.take<float>(static_cast<size_t>(kRows * folds.moments));
     s.top = at.take<float>(tops);
     s.top_keys = at.take<int>(tops);
-    s.peak = at.take<float>(kRows);
-    s.peak_key = at.take<int>(kRows);
     return s;
 }
 
@@ -62,8 +60,10 @@ void start(const Request& r, State& s) {
     for (int i = 0; i < kRows + kLanes; ++i) s.reference[i] = -INFINITY;
     for (int i = 0; i < kRows * kLanes; ++i) s.mass[i] = s.slope[i] = 0;
     for (long i = 0; i < kRows * folds.moments; ++i) s.moments[i] = 0;
-    for (int i = 0; i < kRows * (folds.top ? padded_top(folds.top) : 0); ++i) s.top[i] = -INFINITY, s.top_keys[i] = -1;
-    for (int i = 0; i < kRows; ++i) s.peak[i] = -INFINITY, s.peak_key[i] = -1;
+    for (int i = 0; i < kRows * (folds.top ? padded_top(folds.top) : 0); i += kLanes) {
+        store(s.top + i, splat(-INFINITY));
+        store(s.top_keys + i, splat(int32_t{-1}));
+    }
 }
 
 // Bring row i of a state to another reference: 2^d times everything linear; the slope is affine. unit: log2 e times
@@ -98,10 +98,6 @@ void merge(const Request& r, int rows, State& a, const State& given) {
             for (long c = 0; c < columns; c += kLanes)
                 store(into + c, fma(splat(fa), load(into + c), fb * load(from + c)));
             base += kRows * columns;
-        }
-        if (b.peak[i] > a.peak[i] || (b.peak[i] == a.peak[i] && b.peak_key[i] >= 0 && b.peak_key[i] < a.peak_key[i])) {
-            a.peak[i] = b.peak[i];
-            a.peak_key[i] = b.peak_key[i];
         }
         const int size = folds.top ? padded_top(folds.top) : 0;
         if (size)

@@ -18,19 +18,32 @@ struct Weights {
     int query(int i) const { return block.row[i].query; }
 };
 
+// kWide vectors of keys at once, so that a row's lie side by side: memory far away is read in its order.
+template <bool kMax, int kWide>
+INLINE void down_some(const float* e, const float* a, int rows, float* out) {
+    Floats x[kWide];
+#pragma GCC unroll 16
+    for (int v = 0; v < kWide; ++v) x[v] = Floats{};
+    for (int i = 0; i < rows; ++i, e += kTile) {
+        const Floats f = splat(a[i]);
+#pragma GCC unroll 16
+        for (int v = 0; v < kWide; ++v) {
+            const Floats p = load(e + v * kLanes);
+            x[v] = kMax ? larger(x[v], f * p) : fma(f, p, x[v]);
+        }
+    }
+#pragma GCC unroll 16
+    for (int v = 0; v < kWide; ++v) store(out + v * kLanes, x[v]);
+}
+
 // sum_i a_i e_ij over rows i0 ... i1 - 1, or the largest a_i e_ij: [width].
 template <bool kMax>
-INLINE void down_columns(const Weights& w, int i0, int i1, const float* a, float* out) {
-    for (int j = 0; j < w.width; j += kPanel) {
-        Floats x{}, y{};
-        for (int i = i0; i < i1; ++i) {
-            const Floats p = load(w.row(i) + j), q = load(w.row(i) + j + kLanes), f = splat(a[i]);
-            x = kMax ? larger(x, f * p) : fma(f, p, x);
-            y = kMax ? larger(y, f * q) : fma(f, q, y);
-        }
-        store(out + j, x);
-        store(out + j + kLanes, y);
-    }
+__attribute__((noinline)) void down_columns(const Weights& w, int i0, int i1, const float* a, float* out) {
+    constexpr int kWide = kLanes == 16 ? 16 : 8;
+    int j = 0;
+    for (; j + kWide * kLanes <= w.width; j += kWide * kLanes)
+        down_some<kMax, kWide>(w.row(i0) + j, a + i0, i1 - i0, out + j);
+    for (; j < w.width; j += kPanel) down_some<kMax, 2>(w.row(i0) + j, a + i0, i1 - i0, out + j);
 }
 
 // Keys of the tile that a window over keys holds.
@@ -201,17 +214,26 @@ INLINE void sweep_tile(const Weights& w, const Window* windows) {
     }
 }
 
-// Every settled reduction of the block's rows against keys j0:j1.
+// What brings a tile's weights to their rows' final references, and shares out.
+INLINE void factors(const Block& b, int number, float unit, float* factor) {
+    alignas(64) float old[kRows] = {};
+    std::memcpy(old, b.strip_reference + static_cast<long>(number) * b.strip_rows,
+                sizeof(float) * static_cast<size_t>(b.rows));
+    for (int i = 0; i < b.rows; i += kLanes) {
+        const Floats turn = power_of_2((load(old + i) - load(b.reference + i)) * unit);
+        store(factor + i, pick(load(old + i) == splat(-INFINITY), Floats{}, turn * load(b.share + i)));
+    }
+}
+
+// Every settled reduction of the block's rows against keys j0:j1. The last tiles first: they may be in cache still.
 void sweep(const Block& b) {
     const long observations = static_cast<long>(b.request->observations.size());
     alignas(64) float factor[kRows];
     const float unit = remaining_scale(*b.request) * kLog2e;
-    for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile) {
+    const int begin = b.j0 / kTile * kTile;
+    for (int j0 = (b.j1 - 1) / kTile * kTile; b.j0 < b.j1 && j0 >= begin; j0 -= kTile) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel)), number = j0 / kTile;
-        for (int i = 0; i < b.rows; ++i) {
-            const float old = b.strip_reference[static_cast<long>(number) * b.strip_rows + i];
-            factor[i] = old == -INFINITY ? 0 : std::exp2((old - b.reference[i]) * unit) * b.share[i];
-        }
+        factors(b, number, unit, factor);
         for (int i = 0; i < b.rows;) {
             int end = i;
             while (end < b.rows && b.row[end].head == b.row[i].head) ++end;

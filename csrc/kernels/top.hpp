@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../kernels.hpp"
-#include "vector.hpp"
+#include "transpose.hpp"
 
 namespace sightline {
 namespace {
@@ -27,6 +27,23 @@ INLINE V pushed(V first, V a) {
 
 // Put (x, key) behind all of the list that are at least as large; what falls off the end is lost. No branch on values.
 INLINE void insert(float* values, int* keys, int size, float x, int key) {
+#if defined(__AVX512F__)
+    // Those that stay are the first ones. A bit is clear where the new one goes, and the others spread over the rest.
+    if (size == 8) {
+        const __m256 old = _mm256_loadu_ps(values), it = _mm256_set1_ps(x);
+        const __mmask8 rest = _knot_mask8(_kadd_mask8(_mm256_cmp_ps_mask(old, it, _CMP_GE_OQ), 1));
+        const __m256i old_keys = load<__m256i>(keys);
+        _mm256_storeu_ps(values, _mm256_mask_expand_ps(it, rest, old));
+        return store(keys, _mm256_mask_expand_epi32(_mm256_set1_epi32(key), rest, old_keys));
+    }
+    if (size == kLanes) {
+        const __m512 old = (__m512)load(values), it = (__m512)splat(x);
+        const __mmask16 rest = _knot_mask16(_kadd_mask16(_mm512_cmp_ps_mask(old, it, _CMP_GE_OQ), 1));
+        const __m512i old_keys = load<__m512i>(keys);
+        store(values, _mm512_mask_expand_ps(it, rest, old));
+        return store(keys, _mm512_mask_expand_epi32(_mm512_set1_epi32(key), rest, old_keys));
+    }
+#endif
     Floats before = splat(INFINITY);  // last of the vector to the left
     Ints key_before{};
     for (int at = 0; at < size; at += kLanes) {
@@ -40,25 +57,53 @@ INLINE void insert(float* values, int* keys, int size, float x, int key) {
     }
 }
 
-constexpr int kWords = kTile / 64;
+constexpr int kBits = 16;              // numbers that a word of bits is about
+constexpr int kWords = kTile / kBits;  // words of a row
 
-// Which of n <= kTile numbers are above `cut`, as bits; returns how many.
-INLINE int above(const float* x, int n, float cut, uint64_t* bits) {
-    uint64_t word[kWords] = {};
-    for (int at = 0; at < n; at += kLanes) {
+// Which of kBits numbers are above `cut`.
+INLINE uint16_t above(const float* x, float cut) {
 #if defined(__AVX512F__)
-        const uint64_t some = _mm512_cmp_ps_mask((__m512)load(x + at), (__m512)splat(cut), _CMP_GT_OQ);
+    return _mm512_cmp_ps_mask((__m512)load(x), (__m512)splat(cut), _CMP_GT_OQ);
 #elif defined(__AVX2__)
-        const uint64_t some = static_cast<uint32_t>(_mm256_movemask_ps((__m256)(load(x + at) > splat(cut))));
+    const int low = _mm256_movemask_ps((__m256)(load(x) > splat(cut)));
+    return static_cast<uint16_t>(low | _mm256_movemask_ps((__m256)(load(x + kLanes) > splat(cut))) << kLanes);
 #else
-        uint64_t some = 0;
-        for (int i = 0; i < kLanes; ++i) some |= uint64_t{x[at + i] > cut} << i;
+    int bits = 0;
+    for (int i = 0; i < kBits; ++i) bits |= (x[i] > cut) << i;
+    return static_cast<uint16_t>(bits);
 #endif
-        word[at / 64] |= some << at % 64;
-    }
+}
+
+// Which of a row's words have any bit.
+INLINE uint16_t any(const uint16_t* words) {
+#if defined(__AVX512F__)
+    const __m256i all = load<__m256i>(words);
+    return _mm256_test_epi16_mask(all, all);
+#else
+    int bits = 0;
+    for (int w = 0; w < kWords; ++w) bits |= (words[w] != 0) << w;
+    return static_cast<uint16_t>(bits);
+#endif
+}
+
+INLINE int count_bits(const uint16_t* words) {
     int count = 0;
-    for (int w = 0; w < kWords; ++w) count += __builtin_popcountll(bits[w] = word[w]);
+    for (int w = 0; w < kWords; w += 4) count += __builtin_popcountll(load<uint64_t>(words + w));
     return count;
+}
+
+// Write `place` plus the number of each bit that is set; returns how many. Up to kBits may be written over.
+INLINE int list_bits(uint32_t bits, int place, int* out) {
+#if defined(__AVX512F__)
+    // To a register first: straight to memory it is slow on some machines.
+    const __m512i places = (__m512i)(counting() + place);
+    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), places));
+    return __builtin_popcount(bits);
+#else
+    int count = 0;
+    for (; bits; bits &= bits - 1) out[count++] = place + __builtin_ctz(bits);
+    return count;
+#endif
 }
 
 // The next float below a finite x.
@@ -68,15 +113,6 @@ INLINE float just_below(float x) {
     bits = x > 0 ? bits - 1 : x < 0 ? bits + 1 : INT32_MIN + 1;
     std::memcpy(&x, &bits, 4);
     return x;
-}
-
-// Where the first of n <= kTile numbers is that is as large as the largest.
-INLINE int first_largest(const float* x, int n, float most) {
-    uint64_t bits[kWords];
-    if (!above(x, n, just_below(most), bits)) return 0;
-    int w = 0;
-    while (!bits[w]) ++w;
-    return 64 * w + __builtin_ctzll(bits[w]);
 }
 
 // A number that at least k of the x are no smaller than: the least of k or more maxima of disjoint parts.
@@ -103,39 +139,48 @@ INLINE float at_least(const float* x, int n, int k) {
     return least;
 }
 
-// Fold n logits of a row, the largest of them `most`, into its list of the k largest.
-INLINE void fold_top(const float* x, int n, int j0, float most, float* values, int* keys, int k) {
-    const float last = values[k - 1];
-    if (!(most > last)) return;
-    uint64_t bits[kWords];
-    // Equals of the list's last come later and lose.
-    if (above(x, n, last, bits) > 2 * k) {
-        // Too many, as in a row's first tile: equals of the bound may be among the largest, those below it cannot.
-        const float bound = at_least(x, n, k);
-        if (bound > last) above(x, n, just_below(bound), bits);
-    }
-    const int size = padded_top(k);
-    if (size == kLanes) {  // the list stays in two registers
-        Floats list = load(values);
-        Ints list_keys = load<Ints>(keys);
-        for (int w = 0; w < kWords; ++w) {
-            for (uint64_t rest = bits[w]; rest; rest &= rest - 1) {
-                const int j = 64 * w + __builtin_ctzll(rest);
-                const Floats it = splat(x[j]), left = pushed(splat(INFINITY), list);
-                const Ints keep = list >= it, shift = left < it;
-                list_keys = pick(keep, list_keys, pick(shift, pushed(Ints{}, list_keys), splat(int32_t{j0 + j})));
-                list = pick(keep, list, pick(shift, left, it));
-            }
-        }
-        store(values, list);
-        store(keys, list_keys);
-        return;
-    }
-    for (int w = 0; w < kWords; ++w)
-        for (uint64_t rest = bits[w]; rest; rest &= rest - 1) {
-            const int j = 64 * w + __builtin_ctzll(rest);
-            insert(values, keys, size, x[j], j0 + j);
-        }
+// The k-th largest of each row's kLanes numbers, for kLanes rows: Batcher's merge sort, every row in its own lane.
+__attribute__((noinline)) void sorted_at(const float* rows, int k, float* out) {
+    Ints v[kLanes];
+    for (int i = 0; i < kLanes; ++i) v[i] = load<Ints>(rows + i * kLanes);
+    transpose(v);
+    for (int part = 1; part < kLanes; part *= 2)
+        for (int step = part; step; step /= 2)
+            for (int from = step % part; from + step < kLanes; from += 2 * step)
+                for (int i = from; i < from + step && i + step < kLanes; ++i) {
+                    if (i / (2 * part) != (i + step) / (2 * part)) continue;
+                    const Floats a = (Floats)v[i], b = (Floats)v[i + step];
+                    v[i] = (Ints)larger(a, b);
+                    v[i + step] = (Ints)pick(a > b, b, a);
+                }
+    store(out, v[k - 1]);
+}
+
+constexpr int kTogether = 16;  // rows whose candidates are found before any is inserted: fewer loops to leave early
+constexpr int kStreams = 4;    // lists of candidates, of different rows: an insertion waits for the last one of its row
+constexpr int kStream = kTogether / kStreams * kTile + kBits;
+
+// Candidates for the lists of some rows of a tile; a place is kTile times the row, plus the key.
+struct Candidates {
+    int* places;  // [kStreams, kStream]
+    int count[kStreams];
+};
+
+// Insert them all. size: of a list; kSize: how much of it is in use where that is known, else 0.
+template <int kSize>
+__attribute__((noinline)) void insert_all(const Candidates& found, const float* tile, int j0, float* values, int* keys,
+                                          int size) {
+    const auto put = [&](int stream, int c) __attribute__((always_inline)) {
+        const unsigned place = static_cast<unsigned>(found.places[stream * kStream + c]);
+        const unsigned list = place / kTile * static_cast<unsigned>(size);
+        insert(values + list, keys + list, kSize ? kSize : size, tile[place], j0 + static_cast<int>(place % kTile));
+    };
+    int least = found.count[0];
+    for (int s = 1; s < kStreams; ++s) least = found.count[s] < least ? found.count[s] : least;
+    for (int c = 0; c < least; ++c)
+        for (int s = 0; s < kStreams; ++s) put(s, c);
+    for (int s = 0; s < kStreams; ++s)
+        for (int c = least; c < found.count[s]; ++c) put(s, c);
 }
 
 // Fold another list into a list: keys may come in any order.

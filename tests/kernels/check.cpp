@@ -46,9 +46,9 @@ void expect(const std::string& where, double got, double want, double allowed) {
 // One call: what goes in, and room for what comes out.
 struct Call {
     Sizes z;
-    std::vector<float> q, k, v, g;              // queries, keys, values; the gradient of the output
-    std::vector<float> out, lse, h, got;        // output, log-sum-exp, entropy, received
-    std::vector<float> dq, dk, dv, offset;      // gradients
+    std::vector<float> q, k, v, g;          // queries, keys, values; the gradient of the output
+    std::vector<float> out, lse, h, got;    // output, log-sum-exp, entropy, received
+    std::vector<float> dq, dk, dv, offset;  // gradients
     std::vector<int64_t> top;
     std::vector<int> lo, hi;
     Request r;
@@ -82,7 +82,8 @@ struct Call {
 
     void run(const Kernels& kernels, int threads) {
         evaluate(r, kernels, threads);
-        const View of[4] = {view(g.data(), z.n, z.dv), {}, {}, {}}, operands[4] = {view(dv.data(), z.m, z.dv), {}, {}, {}};
+        const View of[4] = {view(g.data(), z.n, z.dv), {}, {}, {}},
+                   operands[4] = {view(dv.data(), z.m, z.dv), {}, {}, {}};
         Gradients made{};
         made.request = &r;
         made.of = of;
