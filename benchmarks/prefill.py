@@ -19,8 +19,10 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from .measure import Spread
-from .report import check_target, fingerprint, write
+from sightline.bench.machine import fingerprint
+from sightline.bench.spread import Spread
+
+from .report import check_target, write
 
 #: Around a run of the model.
 Way = Callable[[Any], AbstractContextManager[Any]]
