@@ -8,61 +8,36 @@ namespace sightline {
 namespace {
 
 constexpr float kDeep = -104.0f;  // e^x is 0 from here down
-
-// e^x for x <= 88, within 2 units in the last place for small |x|, |x| eps beyond; 0 where no float holds it, exactly 1
-// at 0. 2^n times a polynomial of the fraction, fitted to 2^f over [-1/2, 1/2] with its constant term held at 1.
-INLINE Floats exponential(Floats x) {
-    const Floats y = larger(splat(kDeep), x) * 1.44269504088896341f;
-#if defined(__AVX512F__)
-    const Floats n = (Floats)_mm512_roundscale_ps((__m512)y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#else
-    const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves a rounded integer in the low bits
-    const Floats turned = y + magic, n = turned - magic;
-#endif
-    const Floats f = y - n;
-    Floats p = splat(1.3264731371e-3f);
-    p = fma(p, f, splat(9.6715139259e-3f));
-    p = fma(p, f, splat(5.5507337329e-2f));
-    p = fma(p, f, splat(2.4022242061e-1f));
-    p = fma(p, f, splat(6.9314697761e-1f));
-    p = fma(p, f, splat(1.0f));
-#if defined(__AVX512F__)
-    return (Floats)_mm512_scalef_ps((__m512)p, (__m512)n);
-#else
-    const Ints power = ((Ints)turned - (Ints)magic + 127) << 23;
-    return (Floats)((Ints)(p * (Floats)power) & (x > splat(-87.3f)));
-#endif
-}
-
 constexpr float kLog2e = 1.44269504088896341f;
 
-// 2^y for y <= 127, as closely; 0 where no float holds it, exactly 1 at 0. Logits go through this one: a constant that
-// scales them anyway absorbs log2 e. Where the machine can take 2^floor(y) off in one step, the polynomial is fitted
-// over [0, 1] instead, and what is not a finite number needs no care.
+// 2^y for y <= 127, within 2 units in the last place for small |y|, |y| eps beyond; 0 where no float holds it, exactly
+// 1 at 0: a power of 2 times a polynomial of the rest, its constant term held at 1. Logits go through this one: a
+// constant that scales them anyway absorbs log2 e. Where the machine can take 2^floor(y) off in one step the polynomial
+// is fitted over [0, 1], and what is not a finite number needs no care; elsewhere over [-1/2, 1/2].
 INLINE Floats power_of_2(Floats y) {
 #if defined(__AVX512F__)
     const Floats f = (Floats)_mm512_reduce_ps((__m512)y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    Floats p = splat(1.8671303337e-3f);
-    p = fma(p, f, splat(9.0170297641e-3f));
-    p = fma(p, f, splat(5.5799913503e-2f));
-    p = fma(p, f, splat(2.4016445005e-1f));
-    p = fma(p, f, splat(6.9315131181e-1f));
-    p = fma(p, f, splat(1.0f));
-    return (Floats)_mm512_scalef_ps((__m512)p, (__m512)y);
+    constexpr float kFit[] = {1.8671303337e-3f, 9.0170297641e-3f, 5.5799913503e-2f, 2.4016445005e-1f, 6.9315131181e-1f};
 #else
     const Floats bounded = larger(splat(-150.0f), y);
-    const Floats magic = splat(12582912.0f);
+    const Floats magic = splat(12582912.0f);  // 1.5 * 2^23: adding it leaves a rounded integer in the low bits
     const Floats turned = bounded + magic, f = bounded - (turned - magic);
-    Floats p = splat(1.3264731371e-3f);
-    p = fma(p, f, splat(9.6715139259e-3f));
-    p = fma(p, f, splat(5.5507337329e-2f));
-    p = fma(p, f, splat(2.4022242061e-1f));
-    p = fma(p, f, splat(6.9314697761e-1f));
+    constexpr float kFit[] = {1.3264731371e-3f, 9.6715139259e-3f, 5.5507337329e-2f, 2.4022242061e-1f, 6.9314697761e-1f};
+#endif
+    Floats p = splat(kFit[0]);
+#pragma GCC unroll 4
+    for (int i = 1; i < 5; ++i) p = fma(p, f, splat(kFit[i]));
     p = fma(p, f, splat(1.0f));
+#if defined(__AVX512F__)
+    return (Floats)_mm512_scalef_ps((__m512)p, (__m512)y);
+#else
     const Ints power = ((Ints)turned - (Ints)magic + 127) << 23;
     return (Floats)((Ints)(p * (Floats)power) & (y > splat(-126.0f)));
 #endif
 }
+
+// e^x for x <= 88, as closely.
+INLINE Floats exponential(Floats x) { return power_of_2(larger(splat(kDeep), x) * kLog2e); }
 
 // tanh x, within a few units in the last place.
 INLINE Floats hyperbolic_tangent(Floats x) {
