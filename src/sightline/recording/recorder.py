@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,10 @@ from ..errors import SpecError
 from ..functional import Observed
 from ..matrix import AttentionMatrix
 from ..reductions import Reduction
+
+
+Kind = Literal["encoder", "decoder", "cross"]
+"""Whose tokens attend to whose: an encoder's to its own, a decoder's to its own, a decoder's to the encoder's."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,7 @@ class Call:
     value: Tensor
     query_start: int | None = None
     key_start: int = 0
+    kind: Kind = "decoder"
 
 
 class Listener(Protocol):
@@ -66,6 +71,7 @@ class Record(Mapping[str, Any]):
     """
 
     module: str
+    kind: Kind
     query_positions: range | None
     key_positions: range
     heads: range | tuple[int, ...]
@@ -141,6 +147,7 @@ class Recorder(Mapping[str, "tuple[Record, ...]"]):
         start = call.query_start
         record = Record(
             module=call.name,
+            kind=call.kind,
             query_positions=None if start is None else range(start, start + n),
             key_positions=range(call.key_start, call.key_start + m),
             heads=range(h) if self._heads is None else self._heads,
