@@ -1,5 +1,6 @@
 """Sightline: attention computed exactly at any length, and where it looked, without ever storing the N×N matrix."""
 
+from importlib import import_module as _import
 from importlib.metadata import version as _version
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ from .relevance import relevance, rollout
 
 if TYPE_CHECKING:
     from .integrations import record as record
+    from .recording import Tokens as Tokens
+    from .recording import Trace as Trace
 
 __version__ = _version("sightline")
 
@@ -67,7 +70,9 @@ __all__ = [
     "ShapeError",
     "SightlineError",
     "SpecError",
+    "Tokens",
     "TopK",
+    "Trace",
     "TraceError",
     "Unsupported",
     "Window",
@@ -82,10 +87,11 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Transformers takes seconds to import: the recorder is fetched when it is first used.
-    if name == "record":
-        from .integrations import record
+# Fetched when they are first used: Transformers takes seconds to import, and reading files needs packages of its own.
+_LATE = {"record": ".integrations", "Tokens": ".recording", "Trace": ".recording"}
 
-        return record
+
+def __getattr__(name: str) -> Any:
+    if name in _LATE:
+        return getattr(_import(_LATE[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,9 @@ from .scores import Scores
 
 #: Weights that `dense()` builds without being forced to: 256 MiB in float32.
 DENSE_LIMIT = 2**26
+
+#: Weights computed at once where the log-sum-exp is known: a slice costs little memory beyond its own.
+TILE = 2**22
 
 
 class AttentionMatrix:
@@ -56,14 +60,18 @@ class AttentionMatrix:
         dims = Dims.of(q, k)
         self._set(q, k, Scores.of(dims, q, mask, bias, scale, softcap, sinks), backend)
 
-    def _set(self, q: Tensor, k: Tensor, scores: Scores, backend: str) -> None:
+    def _set(self, q: Tensor, k: Tensor, scores: Scores, backend: str, lse: Tensor | None = None) -> None:
         self.q, self.k, self.scores, self.backend = q, k, scores, backend
         self.dims = Dims.of(q, k)
+        self._lse = lse
 
     @staticmethod
-    def _of(q: Tensor, k: Tensor, scores: Scores, backend: str) -> AttentionMatrix:
+    def _of(q: Tensor, k: Tensor, scores: Scores, backend: str, lse: Tensor | None = None) -> AttentionMatrix:
+        """With scores that are lowered already, and the log-sum-exp [b, h, n] where it is known: slices then cost O(1)
+        a weight.
+        """
         matrix = AttentionMatrix.__new__(AttentionMatrix)
-        matrix._set(q, k, scores, backend)
+        matrix._set(q, k, scores, backend, lse)
         return matrix
 
     @property
@@ -94,7 +102,7 @@ class AttentionMatrix:
 
     def lse(self) -> Tensor:
         """Each row's log-sum-exp of the logits, sinks included, in nats: [b, h, n]; −inf for a row without keys."""
-        return self._one(LogSumExp())
+        return self._one(LogSumExp()) if self._lse is None else self._lse
 
     def entries(self, keys: Tensor) -> Tensor:
         """P_{i, keys}: integers [b|1, h|hk|1, n, c] -> [b, h, n, c]; −1 reads 0."""
@@ -119,12 +127,29 @@ class AttentionMatrix:
         Raises SpecError, IndexError.
         """
         batch, heads, rows, keys = self._indices(index)
+        if self._lse is not None:
+            i, j = _span(rows, self.dims.n), _span(keys, self.dims.m)
+            return self._tile(self._lse, i, j)[batch, heads, _within(rows), _within(keys)]
         wanted = range(self.dims.n)[rows] if isinstance(rows, slice) else [rows]
         i0, i1 = (wanted[0], wanted[-1] + 1) if len(wanted) else (0, 1)
         chosen = self._rows(i0, i1)._one(Rows(torch.tensor([i - i0 for i in wanted] or [0])))
         if isinstance(rows, slice):
             return chosen[batch, heads, : len(wanted), keys]
         return chosen[batch, heads, 0, keys]
+
+    def _tile(self, lse: Tensor, i: range, j: range) -> Tensor:
+        """P_ij = e^(s_ij − lse_i), [b, h, len(i), len(j)]: costs what it returns, wherever it lies."""
+        b, h, _, _ = self.shape
+        tile = lse.new_zeros(b, h, len(i), len(j))
+        step = max(1, TILE // max(1, b * h * len(j)))
+        for start in range(i.start, i.stop, step) if len(j) else ():
+            stop = min(i.stop, start + step)
+            rows = self._rows(start, stop)
+            scores = rows.scores.keys(rows.dims, j.start, j.stop)
+            s = scores.dense(rows.q.to(lse.dtype), rows.k[:, :, j.start : j.stop].to(lse.dtype))
+            p = (s - lse[:, :, start:stop, None]).exp()
+            tile[:, :, start - i.start : stop - i.start] = p.masked_fill(s == -math.inf, 0)
+        return tile
 
     def _indices(self, index: Any) -> list[Any]:
         """One index per dimension, `...` filled in. Raises SpecError, IndexError."""
@@ -183,6 +208,17 @@ class AttentionMatrix:
             partial.mass,
             {names[at]: state for at, state in partial.states.items()},
         )
+
+
+def _span(index: int | slice, size: int) -> range:
+    """The entries from the first to the last that an index chooses."""
+    chosen = range(size)[index] if isinstance(index, slice) else range(index, index + 1)
+    return range(chosen[0], chosen[-1] + 1) if len(chosen) else range(0)
+
+
+def _within(index: int | slice) -> int | slice:
+    """What the index chooses of its span."""
+    return slice(None, None, index.step) if isinstance(index, slice) else 0
 
 
 class Transposed:

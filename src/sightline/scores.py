@@ -132,7 +132,7 @@ class Scores:
             additive=_cut(self.additive, -1, j0, j1),
         )
 
-    def heads(self, batch: slice, heads: slice) -> Scores:
+    def heads(self, batch: slice, heads: slice | list[int]) -> Scores:
         """The scores of some batch entries and query heads."""
 
         def pick(t: Tensor | None) -> Tensor | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import click
 
+from .._files import replacing
 from ..errors import InputError
 
 __all__ = ["check_target", "replace", "write"]
@@ -41,33 +41,6 @@ def write(text: str, target: str | None) -> None:
 
 
 def replace(target: str, content: bytes) -> None:
-    """Write a file: beside it first, then renamed, so that no half of it is ever seen.
-
-    Raises InputError where the file cannot be written.
-    """
-    path = Path(target).expanduser()
-    # Through a link to where it leads: renaming onto a link would replace the link.
-    path = Path(os.path.realpath(path))
-    try:
-        handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.chmod(beside, _mode(path))
-            os.replace(beside, path)
-        except BaseException:
-            Path(beside).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise InputError(
-            f"the result was to be written to {target!r}; that failed: {error.strerror}. Choose another file."
-        ) from error
-
-
-def _mode(path: Path) -> int:
-    """The permissions a file keeps, or that a new one is given; mkstemp's own are for the owner alone."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+    """Write a file, whole or not at all. Raises InputError where it cannot be written."""
+    with replacing(target) as file:
+        file.write(content)
