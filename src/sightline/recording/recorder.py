@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .. import _resident
 from ..errors import SpecError
 from ..functional import Observed
 from ..reductions import LogSumExp, Reduction
@@ -22,6 +23,9 @@ __all__ = ["Keep", "Recorder"]
 
 Keep = Literal["reductions", "qk"]
 """What a recorder keeps of each call: the results that were asked for, or queries and keys as well."""
+
+_LONG = 1024
+"""Queries from which on a layer's own tensors are megabytes, and returning them costs little beside computing them."""
 
 _LSE = "log-sum-exp of the rows that are kept, for the recorder itself"
 """The name under which the recorder asks for it: one that nobody chooses for a reduction of theirs."""
@@ -110,6 +114,10 @@ class Recorder(Mapping[str, "tuple[Record, ...]"]):
             else self._keeper.keep(call.name, call.matrix, observed[_LSE], self._heads, call.key_start),
         )
         self._records.setdefault(call.name, []).append(record)
+        if n >= _LONG:
+            # What is kept lies between the layer's large tensors, and the holes they leave are not used again: over all
+            # layers of a long prompt as much as the results.
+            _resident.give_back()
         if self._on_record is not None:
             self._on_record(record)
 
