@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 from torch import nn
 
-from ..recording import Listener
+from ..functional import Observed
+from ..recording import Call, Listener
+from ..reductions import Reduction
 
 
 class Session:
@@ -52,3 +54,18 @@ def sessions_of(module: nn.Module) -> list[Session]:
         return []
     mine = [s for s in _of_this_context.get() if module in s.names]
     return mine or [s for s in _all if module in s.names]
+
+
+def deliver(
+    calls: Sequence[tuple[Session, Call]],
+    own: Mapping[str, Reduction],
+    compute: Callable[[Mapping[str, Reduction]], Observed],
+) -> Observed:
+    """One pass for all who ask: each session is handed the reductions of its listener, the caller those in `own`."""
+    asked = [own, *(s.listener.reductions(call) for s, call in calls)]
+    together = {f"{i}:{name}": r for i, reductions in enumerate(asked) for name, r in reductions.items()}
+    seen = compute(together)
+    mine, *theirs = (Observed(seen.output, {name: seen[f"{i}:{name}"] for name in rs}) for i, rs in enumerate(asked))
+    for (s, call), part in zip(calls, theirs, strict=True):
+        s.listener.received(call, part)
+    return mine
