@@ -18,6 +18,8 @@ _PHASES = {
     "converting": "Converting the model (first time only)",
     "loading": "Loading the model",
     "reading": "Reading the document",
+    "recording": "Recording",
+    "saving": "Writing the trace",
     "answering": "Writing the answer",
     "evidence": "Finding the evidence",
     "measuring": "Measuring the evidence",

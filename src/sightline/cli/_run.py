@@ -17,6 +17,8 @@ _COMMANDS = {
     "answer": "Answer a question from a document and show which sentences the answer came from.",
     "bench": "Measure time and memory of attention against its length, on this machine.",
     "doctor": "Show what this installation can do, and why not more.",
+    "inspect": "Show what stands out in a trace: sinks, tokens that receive most, kinds of heads, strongest pairs.",
+    "record": "Record the attention of a model that reads a text, every head of it, in a trace.",
 }
 """Each command, in the module of its name, with the line that describes it in the list of commands."""
 

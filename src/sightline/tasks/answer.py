@@ -21,6 +21,7 @@ from ..models import Progress
 from ..reader import Reader
 from ..sentences import Span, sentences
 from ._meter import Meter
+from ._network import context, loaded
 from ._prompt import Prompt, stop_tokens
 from .documents import check_document, check_question
 
@@ -97,11 +98,7 @@ def answer(
     tell = progress or _nothing
     spans = sentences(document) if citations else []
     with Meter() as meter:
-        if isinstance(model, str):
-            name, (network, tokenizer) = model, models.load(model, progress=progress)
-        else:
-            network, tokenizer = model
-            name = str(getattr(network, "name_or_path", "") or type(network).__name__)
+        name, network, tokenizer = loaded(model, progress)
         with models.quiet():
             prompt = Prompt(document, question.strip(), tokenizer)
             _check_length(network, name, len(prompt.tokens), max_new_tokens)
@@ -149,7 +146,7 @@ def _answer(
 
 def _check_length(network: Any, name: str, tokens: int, room: int) -> None:
     """Raise InputError where the prompt and the room for its answer do not fit in the model's context."""
-    limit = getattr(network.config.get_text_config(decoder=True), "max_position_embeddings", None)
+    limit = context(network)
     if limit is not None and tokens + room > limit:
         raise InputError(
             f"an answer from this document was asked for; with the question it has {tokens:,} tokens and the answer "
