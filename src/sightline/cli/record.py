@@ -93,10 +93,9 @@ def command(
         made |= {"observed": list(trace.reductions), "keep": keep, "bytes": size, "seconds": seconds}
         click.echo(json.dumps(made, ensure_ascii=False, indent=2))
     else:
-        click.echo(
-            f"{output}: {tokens:,} tokens, {len(trace)} modules, {calls:,} calls, {size / 1e6:.1f} MB, {seconds:.1f} s. "
-            f"Look at it with: sightline inspect {output}"
-        )
+        size_and_time = f"{size / 1e6:.1f} MB, {seconds:.1f} s"
+        click.echo(f"{output}: {tokens:,} tokens, {len(trace)} modules, {calls:,} calls, {size_and_time}")
+        click.echo(f"Look at it with: sightline inspect {output}")
 
 
 def _listed(text: str) -> list[str]:

@@ -33,6 +33,7 @@ def record(
         with record(model, {"entropy": Entropy(), "top": TopK(8)}) as rec:
             model.generate(**inputs)
         rec["model.layers.0.self_attn"][0]["entropy"]        # [b, h, n]: layer 0, the prefill
+        rec["model.layers.0.self_attn"][0].kind              # "decoder"; or "encoder", or "cross"
 
     The model is one of Transformers, or holds `nn.MultiheadAttention`, PyTorch's (as nn.Transformer and its layers do)
     or Sightline's, or both. As it is, it computes its attention with Sightline inside the block, exactly and in linear
@@ -49,7 +50,7 @@ def record(
     multihead = any(isinstance(part, nn.MultiheadAttention) for part in model.modules())
     with ExitStack() as stack:
         if not multihead or _of_transformers(model):
-            stack.enter_context(_transformers().attached(model))
+            stack.enter_context(_transformers().hearing(model))
         if multihead:
             from .multihead import attached
 

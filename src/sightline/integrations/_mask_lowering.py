@@ -32,6 +32,7 @@ class MaskSpec:
 
     Row i is the query at position `q_offset + i`, column j the key at `k_offset + j`. `function(b, head, q, k)` takes
     positions as index tensors that broadcast (or, with `use_vmap`, as scalars); it does not depend on the head.
+    `causal` says that it was asked for as a causal mask, whatever was then laid over it.
     `padding` [b, positions] is True for real tokens; positions past its end are not real.
     """
 
@@ -41,6 +42,7 @@ class MaskSpec:
     q_offset: int
     k_offset: int
     function: Callable[..., Any]
+    causal: bool
     padding: Tensor | None
     use_vmap: bool
     device: torch.device
@@ -50,19 +52,21 @@ class MaskSpec:
 class Lowered:
     """A mask [b|1, 1, n, m] in Sightline's terms (None admits all), and the positions of its first row and column.
 
-    `query_start` is None where the mask does not place the queries among the keys: cross-attention.
+    `query_start` is None where the mask does not place the queries among the keys: cross-attention. `causal` is False
+    for attention in both directions.
     """
 
     mask: Mask | None
     query_start: int | None
     key_start: int
+    causal: bool
 
 
 def lower(spec: MaskSpec, device: torch.device) -> Lowered:
     """Work the mask out, exactly. Raises Unsupported where rows are not intervals and the mask is too large to keep."""
     mask = _combine(spec, device)
     placed = spec.function is not bidirectional_mask_function or spec.n == spec.m
-    return Lowered(mask, spec.q_offset if placed else None, spec.k_offset)
+    return Lowered(mask, spec.q_offset if placed else None, spec.k_offset, spec.causal)
 
 
 def _combine(spec: MaskSpec, device: torch.device) -> Mask | None:
