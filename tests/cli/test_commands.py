@@ -45,9 +45,11 @@ def test_the_console_script_sets_how_threads_wait_before_torch_is_loaded() -> No
 def test_the_commands_are_listed_with_what_they_do(capfd: Captured) -> None:
     assert run(["--help"]) == 0
     out = capfd.readouterr().out
-    assert "answer  Answer a question from a document" in out
-    assert "bench   Measure time and memory of attention" in out
-    assert "doctor  Show what this installation can do" in out
+    assert "answer   Answer a question from a document" in out
+    assert "bench    Measure time and memory of attention" in out
+    assert "doctor   Show what this installation can do" in out
+    assert "inspect  Show what stands out in a trace" in out
+    assert "record   Record the attention of a model" in out
     assert "models  List the models known by name" in out
 
 
