@@ -50,7 +50,7 @@ def test_the_commands_are_listed_with_what_they_do(capfd: Captured) -> None:
     assert "doctor   Show what this installation can do" in out
     assert "inspect  Show what stands out in a trace" in out
     assert "record   Record the attention of a model" in out
-    assert "models  List the models known by name" in out
+    assert "models   List the models known by name" in out
 
 
 def test_no_command_shows_the_help_as_an_error(capfd: Captured) -> None:
