@@ -63,10 +63,11 @@ def test_packed_sequences(family: str) -> None:
 
 def test_packed_sequences_with_a_cache_leak_as_they_do_in_transformers() -> None:
     """Transformers reads packing from position_ids only without a mask and without a cache, which is on unless refused.
-    Sightline computes the same: exactly what the model does."""
+    Sightline computes the same, exactly what the model does, and says so."""
     ids, _ = batch()
     given = {"input_ids": ids[:1], "position_ids": POSITIONS}
-    eager, output, rec = run("llama", given)
+    with pytest.warns(UserWarning, match="does not part the sequences"):
+        eager, output, rec = run("llama", given)
     agree("llama", eager, output, rec, lambda a, layer: admitted(a, layer, torch.ones(1, 11), range(11)))
     assert rec["model.layers.0.self_attn"][0]["matrix"][0, 0, 5:9, :5].any(), "one sequence sees another"
     _, apart, _ = run("llama", {**given, "use_cache": False})

@@ -5,6 +5,7 @@ Source: Transformers' AttentionInterface; written against transformers 5.23.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import torch
@@ -49,6 +50,7 @@ def sightline_attention(
     """
     check_arguments(module, dropout, kwargs)
     placed = _place(module, query, key, attention_mask, is_causal)
+    _warn_of_packing(kwargs.get("position_ids"), placed)
     logits: dict[str, Any] = {
         "mask": placed.mask,
         "bias": _added(attention_mask, position_bias),
@@ -72,6 +74,19 @@ def _call(session: Session, module: nn.Module, matrix: AttentionMatrix, value: T
     kind = kind_of(module, n, m, placed)
     query_start = None if kind == "cross" else placed.query_start
     return Call(session.names[module], module, matrix, value, query_start, placed.key_start, kind)
+
+
+def _warn_of_packing(position_ids: Any, placed: Lowered) -> None:
+    """Say where sequences that are packed are not kept apart: Transformers looks for packing only without a cache."""
+    # Three rows of positions, as some models of images have, start again for reasons of their own.
+    packed = isinstance(position_ids, Tensor) and position_ids.ndim == 2 and isinstance(placed.mask, Causal)
+    if packed and bool((position_ids.diff() <= 0).any()):
+        warnings.warn(
+            "position_ids start again, as those of packed sequences do, and the mask does not part the sequences: each "
+            "sees those before it, in every attention implementation. Pass use_cache=False and no attention_mask, and "
+            "Transformers parts them.",
+            stacklevel=3,
+        )
 
 
 def _place(module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, is_causal: bool | None) -> Lowered:
