@@ -24,8 +24,8 @@ __all__ = ["Keep", "Recorder"]
 Keep = Literal["reductions", "qk"]
 """What a recorder keeps of each call: the results that were asked for, or queries and keys as well."""
 
-_LONG = 1024
-"""Queries from which on a layer's own tensors are megabytes, and returning them costs little beside computing them."""
+_GIVEN_BACK = 1 << 25
+"""Bytes kept after which the holes between them are given back to the system."""
 
 _LSE = "log-sum-exp of the rows that are kept, for the recorder itself"
 """The name under which the recorder asks for it: one that nobody chooses for a reduction of theirs."""
@@ -76,6 +76,7 @@ class Recorder(Mapping[str, "tuple[Record, ...]"]):
         self._records: dict[str, list[Record]] = {}
         self._keeper = Keeper(folder) if keep == "qk" else None
         self._on_record = on_record
+        self._fresh = 0  # bytes kept since memory was last given back
 
     # -- listening
 
@@ -114,9 +115,10 @@ class Recorder(Mapping[str, "tuple[Record, ...]"]):
             else self._keeper.keep(call.name, call.matrix, observed[_LSE], self._heads, call.key_start),
         )
         self._records.setdefault(call.name, []).append(record)
-        if n >= _LONG:
-            # What is kept lies between the layer's large tensors, and the holes they leave are not used again: over all
-            # layers of a long prompt as much as the results.
+        # What is kept lies between the layers' large tensors, and the holes that these leave are not used again: over
+        # all layers of a long prompt they are more than the results.
+        if self._fresh >= _GIVEN_BACK:
+            self._fresh = 0
             _resident.give_back()
         if self._on_record is not None:
             self._on_record(record)
@@ -139,9 +141,10 @@ class Recorder(Mapping[str, "tuple[Record, ...]"]):
         """A result [b,h,…] as it is kept: the chosen heads, no graph, and no larger tensor held alive behind it."""
         result = result.detach()
         if self._heads is not None:
-            return result.index_select(1, torch.tensor(self._heads, device=result.device))
-        if result.untyped_storage().nbytes() > result.numel() * result.element_size():
-            return result.clone(memory_format=torch.contiguous_format)
+            result = result.index_select(1, torch.tensor(self._heads, device=result.device))
+        elif result.untyped_storage().nbytes() > result.nbytes:
+            result = result.clone(memory_format=torch.contiguous_format)
+        self._fresh += result.nbytes
         return result
 
     # -- reading
