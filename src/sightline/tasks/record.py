@@ -38,6 +38,7 @@ def observations(asked: str, n: int) -> dict[str, Reduction]:
     entropy, peak, received as `Entropy`, `Peak`, `Received`; lse `LogSumExp`; max `ColumnMax`; top8 `TopK(8)`, with any
     number; map a `BlockMass` of 64 × 64 blocks, map128 of 128 × 128. Raises SpecError for other names.
 
+    >>> from sightline.tasks import observations
     >>> observations("entropy,top8,map", 1000)
     {'entropy': Entropy(), 'top8': TopK(k=8), 'map': BlockMass(rows=16, cols=16)}
     """
