@@ -10,6 +10,7 @@ that text which two prompts begin with is read once. Attention is computed by Si
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -23,6 +24,9 @@ __all__ = ["Reader"]
 
 _CHUNK = 256
 """Tokens read at once: enough to keep the matrix products busy, few enough for a progress bar that moves."""
+
+_LENT = 4096
+"""Tokens of the cache copied at once for variants of one run that differ in what they hide, or one copy of it."""
 
 
 class Reader:
@@ -38,7 +42,7 @@ class Reader:
         # Imported late: Transformers is optional, and whoever passes a model has it.
         from transformers import DynamicCache
 
-        from .integrations.transformers import attached
+        from .integrations.transformers import attached, hiding
 
         if getattr(model, "_is_stateful", False) or getattr(model.config, "is_encoder_decoder", False):
             raise ModelError(
@@ -47,6 +51,7 @@ class Reader:
             )
         self.model = model
         self._attached = attached
+        self._hiding = hiding
         self._cache: Any = DynamicCache()
         self._can_keep_few = "logits_to_keep" in inspect.signature(model.forward).parameters
 
@@ -97,6 +102,26 @@ class Reader:
         self.rewind(length)
         return float(_log_prob(logits, answer))
 
+    @torch.no_grad()
+    def log_probs_hiding(self, last: int, answer: Sequence[int], hidden: Tensor) -> list[float]:
+        """log p(answer | read tokens, last) in nats, once for each row of `hidden` [s, length], boolean.
+
+        Where `hidden` is True, the T rows that predict the answer (that of `last` and of all but the last of the
+        answer's tokens) may not attend to the token's key, in any layer. Keys and values stay those of the whole text:
+        nothing is read again. The rows themselves are never hidden. O(s · T · length) time per head and layer, several
+        variants at once where that copies no more of the cache than one variant of a long text does.
+        """
+        rows = torch.tensor([[last, *answer[:-1]]], device=self.model.device)
+        batch = max(1, min(_LENT // max(1, self.length), _CHUNK // rows.shape[1]))
+        few = {"logits_to_keep": rows.shape[1]} if self._can_keep_few else {}
+        found: list[float] = []
+        for part in hidden.split(batch):
+            cache = self._lent(len(part))
+            with self._hiding(self.model, part):
+                output = self.model(input_ids=rows.expand(len(part), -1), past_key_values=cache, use_cache=True, **few)
+            found += [float(_log_prob(logits, answer)) for logits in output.logits]
+        return found
+
     def differentiable_log_prob(self, last: int, answer: Sequence[int]) -> tuple[Tensor, Tensor]:
         """log p(answer | read tokens, last) with its graph, and the leaf it hangs from: the rows' embeddings [1,T,c].
 
@@ -114,6 +139,15 @@ class Reader:
         for layer, (keys, values) in zip(layers, kept, strict=True):
             layer.keys, layer.values = keys, values
         return total, leaf
+
+    def _lent(self, batch: int) -> Any:
+        """What has been read, `batch` times over without a copy. It grows into tensors of its own: ours stay."""
+        lent = copy.copy(self._cache)
+        lent.layers = [copy.copy(layer) for layer in self._cache.layers]
+        for layer in lent.layers:
+            if layer.is_initialized and layer.keys.numel():
+                layer.keys, layer.values = (t.expand(batch, *t.shape[1:]) for t in (layer.keys, layer.values))
+        return lent
 
     @torch.no_grad()
     def _logits(self, tokens: Sequence[int], rows: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""The sentences of a text, as spans of it.
+"""The sentences of a text, its paragraphs and its words, as spans of it.
 
     [text[s.start : s.end] for s in sentences(text)]
 
@@ -11,12 +11,13 @@ Source: sentencex (https://github.com/wikimedia/sentencex), the splitter of Wiki
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from .errors import Unsupported
 
-__all__ = ["Span", "sentences"]
+__all__ = ["Span", "paragraphs", "sentences", "words"]
 
 
 class Span(NamedTuple):
@@ -36,6 +37,13 @@ _RULE = re.compile(r"[ \t]*(?:[-*_=][ \t]*){3,}$|[ \t]*\|?[ \t:|-]+\|[ \t:|-]*$"
 """A line that separates and says nothing: a rule, the underline of a heading, the line under a table's head."""
 
 _FENCE = re.compile(r"[ \t]*(?:```|~~~)")
+
+_BETWEEN_LETTERS = frozenset("'’·-‐‑\u00ad\u200c\u200d")
+_BETWEEN_DIGITS = frozenset(".,:/'’-‐‑")
+"""What joins two letters, or two digits, to one word: don't, col·lecció, well-being; 3.15, 1,000, 12:30, 1914-18."""
+
+_UNSPACED = re.compile(r"[\u3005-\u3007\u3040-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+"""Ideographs and hiragana, which are written without spaces: each of them is taken for a word."""
 
 
 def sentences(text: str, *, language: str = "en") -> list[Span]:
@@ -63,6 +71,43 @@ def sentences(text: str, *, language: str = "en") -> list[Span]:
             pieces = [Span(block.start + part["start_index"], block.start + part["end_index"]) for part in parts]
         found += [span for piece in pieces if (span := _stripped(text, piece)).start < span.end]
     return found
+
+
+def paragraphs(text: str) -> list[Span]:
+    """The paragraphs of a text in order, without the white space around them: the blocks that sentences do not cross.
+
+    A paragraph, heading, list item, quoted line, table row or line of code each. Together they hold every character
+    that is neither white space nor Markdown's marking of a line.
+    """
+    return [span for block, _ in _blocks(text) if (span := _stripped(text, block)).start < span.end]
+
+
+def words(text: str) -> list[Span]:
+    """The words of a text in order: runs of letters, marks and digits of any script, with what joins two of them.
+
+    Ideographs and hiragana are words of one character each. Punctuation and symbols belong to no word.
+    A simplification of Unicode's word boundaries (UAX #29), without dictionaries.
+    """
+    found: list[Span] = []
+    for at, character in enumerate(text):
+        category = unicodedata.category(character)
+        if category[0] not in "LMN" and category != "Pc":
+            continue
+        if found and _joined(text, found[-1].end, at, category[0] == "M"):
+            found[-1] = Span(found[-1].start, at + 1)
+        else:
+            found.append(Span(at, at + 1))
+    return found
+
+
+def _joined(text: str, end: int, at: int, mark: bool) -> bool:
+    """Whether the character at `at` goes on with the word that ends before `end`."""
+    last, between, this = text[end - 1], text[end:at], text[at]
+    if not between:
+        return mark or not (_UNSPACED.match(last) or _UNSPACED.match(this))
+    if last.isdecimal() and this.isdecimal():
+        return between in _BETWEEN_DIGITS
+    return between in _BETWEEN_LETTERS and not (_UNSPACED.match(last) or _UNSPACED.match(this))
 
 
 def _blocks(text: str) -> Iterator[tuple[Span, bool]]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
@@ -24,11 +25,11 @@ def test_json_is_all_that_is_printed_and_has_the_promised_keys(document: str, mo
     assert run(["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6", "--json"]) == 0
     out, err = capfd.readouterr()
     result = json.loads(out)
-    assert list(result) == ["answer", "citations", "model", "seconds", "peak_bytes"]
+    assert list(result) == ["answer", "citations", "model", "seconds", "peak_bytes", "supported", "document_drop"]
     assert result["model"] == model
     assert len(result["citations"]) == 3
     for citation in result["citations"]:
-        assert list(citation) == ["text", "start", "end", "line", "relevance", "drop"]
+        assert list(citation) == ["text", "start", "end", "line", "relevance", "drop", "direct_drop"]
         assert DOCUMENT[citation["start"] : citation["end"]] == citation["text"]
     assert err == ""
 
@@ -50,6 +51,21 @@ def test_people_get_the_answer_then_each_citation_then_what_it_cost(document: st
     assert " s · peak memory " in out.splitlines()[-1]
     assert "\x1b" not in out
     assert err == ""
+
+
+@pytest.mark.parametrize("threshold", [-1e9, 1e9])
+def test_an_answer_without_support_is_marked_and_one_with_it_is_not(
+    threshold: float, document: str, model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By name it is the function, which hides the module.
+    monkeypatch.setattr(importlib.import_module("sightline.tasks.answer"), "SUPPORT", threshold)
+    arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6"]
+    assert run([*arguments, "--json"]) == 0
+    result = json.loads(capfd.readouterr().out)
+    assert result["supported"] is (threshold < 0)
+    assert run(arguments) == 0
+    mark = f"not supported by the document: hiding all of it costs the answer {result['document_drop']:.2f} nats"
+    assert (mark in capfd.readouterr().out) is (threshold > 0)
 
 
 def test_the_document_may_come_from_standard_input(

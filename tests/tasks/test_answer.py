@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 import torch
 
 from sightline.errors import InputError, ModelError, SpecError
+from sightline.evidence import SUPPORT, document_drop
+from sightline.reader import Reader
 from sightline.tasks import Answer, Citation, answer
 from sightline.tasks._meter import Meter
+from sightline.tasks._prompt import Prompt
 from tiny_model import CONTEXT, DOCUMENT
 
 QUESTION = "How is the fare paid?"
@@ -46,14 +50,42 @@ def test_the_same_question_twice_gives_the_same_answer(talkative: tuple[Any, Any
 
 
 def test_to_dict_has_exactly_the_promised_keys() -> None:
-    result = Answer("Eggs.", (Citation("Fares.", 3, 9, 2, 0.25, 1.5),), "tiny", 0.5, 1000)
+    result = Answer("Eggs.", (Citation("Fares.", 3, 9, 2, 0.25, 1.5, 1.25),), "tiny", 0.5, 1000, 7.5)
     assert json.loads(json.dumps(result.to_dict())) == {
         "answer": "Eggs.",
-        "citations": [{"text": "Fares.", "start": 3, "end": 9, "line": 2, "relevance": 0.25, "drop": 1.5}],
+        "citations": [
+            {"text": "Fares.", "start": 3, "end": 9, "line": 2, "relevance": 0.25, "drop": 1.5, "direct_drop": 1.25}
+        ],
         "model": "tiny",
         "seconds": 0.5,
         "peak_bytes": 1000,
+        "supported": True,
+        "document_drop": 7.5,
     }
+
+
+def test_support_is_the_document_drop_against_the_threshold(talkative: tuple[Any, Any]) -> None:
+    model, tokenizer = talkative
+    result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=8, citations=0)
+    prompt = Prompt(DOCUMENT, QUESTION, tokenizer)
+    reader = Reader(model)
+    reader.read(prompt.tokens[:-1])
+    tokens = reader.generate(prompt.tokens[-1], 8, ())
+    assert result.document_drop == pytest.approx(document_drop(reader, prompt.tokens, prompt.places, tokens), abs=1e-3)
+    for drop, supported in ((-1.0, False), (SUPPORT - 0.01, False), (SUPPORT, True), (40.0, True)):
+        assert replace(result, document_drop=drop).supported is supported
+
+
+def test_a_model_that_does_not_look_at_the_document_is_not_supported_by_it(talkative: tuple[Any, Any]) -> None:
+    """With all its values zero the model attends to nothing, whatever it answers."""
+    model, _ = talkative
+    with torch.no_grad():
+        for layer in model.model.layers:
+            layer.self_attn.v_proj.weight.zero_()
+    result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=4)
+    assert result.text
+    assert result.document_drop == pytest.approx(0, abs=1e-4)
+    assert not result.supported
 
 
 def test_a_folder_is_a_model_too_and_phases_come_in_order(folder: Path) -> None:
@@ -94,6 +126,7 @@ def test_a_model_that_says_nothing_gives_an_empty_answer(
     monkeypatch.setattr("sightline.reader.Reader.generate", lambda *_: [])
     result = answer(DOCUMENT, QUESTION, model=pair)
     assert (result.text, result.citations) == ("", ())
+    assert (result.document_drop, result.supported) == (0, False)
 
 
 def test_a_document_longer_than_the_context_is_refused_with_both_numbers(pair: tuple[Any, Any]) -> None:
@@ -103,8 +136,6 @@ def test_a_document_longer_than_the_context_is_refused_with_both_numbers(pair: t
 
 
 def test_a_document_that_just_fits_is_answered_and_one_token_more_is_not(talkative: tuple[Any, Any]) -> None:
-    from sightline.tasks._prompt import Prompt
-
     room = CONTEXT - len(Prompt(DOCUMENT, QUESTION, talkative[1]).tokens)
     assert answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room, citations=1).text
     with pytest.raises(InputError):
@@ -124,6 +155,8 @@ def test_options_that_make_no_sense_are_refused(pair: tuple[Any, Any]) -> None:
         answer(DOCUMENT, QUESTION, model=pair, max_new_tokens=0)
     with pytest.raises(SpecError, match="citations is -1"):
         answer(DOCUMENT, QUESTION, model=pair, citations=-1)
+    with pytest.raises(SpecError, match="shortlist is 0"):
+        answer(DOCUMENT, QUESTION, model=pair, shortlist=0)
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
@@ -15,7 +16,16 @@ from transformers import (
     Qwen3Config,
 )
 
-from sightline.evidence import find_evidence, key_relevance, measured_drop, span_relevance
+from sightline.errors import ShapeError
+from sightline.evidence import (
+    direct_drops,
+    document_drop,
+    find_evidence,
+    key_relevance,
+    measured_drop,
+    span_relevance,
+)
+from sightline.integrations.transformers import attached, hiding
 from sightline.reader import Reader
 from sightline.sentences import Span, sentences
 from sightline.tasks._prompt import Prompt
@@ -25,6 +35,9 @@ TOKENIZER = tiny_tokenizer()
 PROMPT = Prompt(DOCUMENT, "How is the fare paid?", TOKENIZER)
 ANSWER = TOKENIZER("Fares are paid in eggs.")["input_ids"]
 SPANS = sentences(DOCUMENT)
+QUESTION = (PROMPT.tokens, PROMPT.places, SPANS, ANSWER, PROMPT.without)
+ROWS = range(len(PROMPT.tokens) - 1, len(PROMPT.tokens) + len(ANSWER) - 1)
+"""The rows that predict the answer's tokens."""
 
 TOLERANCE = 1e-4
 """The models are float64, but Transformers computes eager softmax, norms and rotary angles in float32 even then."""
@@ -36,9 +49,9 @@ for _name in ("model_type", "architectures", "transformers_version", "rope_param
 CONFIGS = {
     "llama": LlamaConfig(**_small),
     "qwen3": Qwen3Config(**_small | {"head_dim": 8}),
-    "mistral with a sliding window": MistralConfig(**_small | {"sliding_window": 40}),
+    "mistral with a sliding window": MistralConfig(**_small | {"sliding_window": 100}),
     "gemma2 with a softcap": Gemma2Config(
-        **_small | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 40, "attn_logit_softcapping": 2.0}
+        **_small | {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 100, "attn_logit_softcapping": 2.0}
     ),
 }
 
@@ -99,10 +112,151 @@ def test_the_most_relevant_are_measured_and_shares_are_of_the_whole_document() -
     weights, _ = key_relevance(read(model), PROMPT.tokens, ANSWER)
     scores = span_relevance(weights, PROMPT.places, SPANS)
     ranked = sorted(range(len(SPANS)), key=lambda i: -scores[i])
-    found = find_evidence(read(model), PROMPT.tokens, PROMPT.places, SPANS, ANSWER, PROMPT.without, top=3)
+    found = find_evidence(read(model), *QUESTION, top=3, shortlist=3)
     assert {e.span for e in found} == {SPANS[i] for i in ranked[:3]}
     for evidence in found:
         assert evidence.relevance == pytest.approx(scores[SPANS.index(evidence.span)] / sum(scores))
+
+
+def keys_of(span: Span) -> list[int]:
+    """Tokens of the prompt of which the span holds more than half."""
+    return [
+        j
+        for j, place in enumerate(PROMPT.places)
+        if place is not None and 2 * (min(place.end, span.end) - max(place.start, span.start)) > place.end - place.start
+    ]
+
+
+def dense_log_prob(model: Any, keys: list[int], rows: range = ROWS) -> float:
+    """log p(answer) by eager attention with all its masks in four dimensions, in which `rows` may not see `keys`."""
+    n = len(PROMPT.tokens) + len(ANSWER)
+    i, j = torch.arange(n)[:, None], torch.arange(n)[None]
+    hidden = torch.zeros(n, n, dtype=torch.bool)
+    hidden[torch.tensor(rows)[:, None], torch.tensor(keys, dtype=torch.int64)[None]] = True
+    window = getattr(model.config, "sliding_window", None) or n
+    masks = {
+        kind: torch.zeros(1, 1, n, n, dtype=torch.float64).masked_fill(~admitted | hidden, -torch.inf)
+        for kind, admitted in (("full_attention", j <= i), ("sliding_attention", (j <= i) & (i - j < window)))
+    }
+    given: Any = masks if model.config.model_type == "gemma2" else masks["sliding_attention"]
+    with torch.no_grad():
+        ids = torch.tensor([[*PROMPT.tokens, *ANSWER]])
+        logits = model(ids, attention_mask=given, use_cache=False).logits[0, len(PROMPT.tokens) - 1 : -1]
+    return float(torch.log_softmax(logits, -1).gather(1, torch.tensor(ANSWER)[:, None]).sum())
+
+
+def test_direct_drops_are_the_dense_definition(model: Any) -> None:
+    baseline = dense_log_prob(model, [])
+    assert baseline == pytest.approx(plain_log_prob(model, PROMPT.tokens), abs=TOLERANCE), "the reference's own masks"
+    drops = direct_drops(read(model), PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    expected = [baseline - dense_log_prob(model, keys_of(span)) for span in SPANS]
+    assert drops == pytest.approx(expected, abs=TOLERANCE)
+    # The negative control: hiding the same keys from every row that comes later is another number.
+    after = range(min(ROWS) - 5, max(ROWS) + 1)
+    others = [baseline - dense_log_prob(model, keys_of(span), after) for span in SPANS]
+    assert max(abs(d - o) for d, o in zip(drops, others, strict=True)) > 100 * TOLERANCE
+
+
+def test_the_document_drop_hides_every_key_of_the_document_and_no_other(model: Any) -> None:
+    inside = [j for j, place in enumerate(PROMPT.places) if place is not None]
+    expected = dense_log_prob(model, []) - dense_log_prob(model, inside)
+    drop = document_drop(read(model), PROMPT.tokens, PROMPT.places, ANSWER)
+    assert drop == pytest.approx(expected, abs=TOLERANCE)
+    nowhere = [None] * len(PROMPT.places)
+    assert document_drop(read(model), PROMPT.tokens, nowhere, ANSWER) == 0
+
+
+def test_many_spans_at_once_are_as_one_by_one_and_the_reader_holds_what_it_held(
+    model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = read(model)
+    before = [(layer.keys.clone(), layer.values.clone()) for layer in reader._cache.layers]
+    sizes: list[int] = []
+    lent = reader._lent
+    monkeypatch.setattr(reader, "_lent", lambda batch: sizes.append(batch) or lent(batch))
+    together = direct_drops(reader, PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    assert max(sizes) > 1
+    sizes.clear()
+    monkeypatch.setattr("sightline.reader._LENT", 1)
+    one_by_one = direct_drops(reader, PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    assert sizes == [1] * (len(SPANS) + 1)
+    assert together == pytest.approx(one_by_one, abs=TOLERANCE)
+    assert direct_drops(reader, PROMPT.tokens, PROMPT.places, SPANS, ANSWER, of=[4, 1]) == pytest.approx(
+        [one_by_one[4], one_by_one[1]], abs=TOLERANCE
+    )
+    assert direct_drops(reader, PROMPT.tokens, PROMPT.places, SPANS, ANSWER, of=[]) == []
+    for layer, (keys, values) in zip(reader._cache.layers, before, strict=True):
+        assert torch.equal(layer.keys, keys)
+        assert torch.equal(layer.values, values)
+    assert reader.log_prob(PROMPT.tokens[-1], ANSWER) == pytest.approx(
+        plain_log_prob(model, PROMPT.tokens), abs=TOLERANCE
+    )
+
+
+def test_hiding_ends_with_its_block_also_after_an_exception() -> None:
+    model = made(CONFIGS["llama"])
+    ids = torch.tensor([PROMPT.tokens])
+    hidden = torch.ones(1, 20, dtype=torch.bool)
+    with torch.no_grad(), attached(model):
+        expected = model(ids).logits
+        with hiding(model, hidden):
+            assert not torch.allclose(model(ids).logits, expected)
+            other = made(CONFIGS["llama"])
+            with attached(other):
+                assert torch.equal(other(ids).logits, expected), "another model's calls are its own"
+        with pytest.raises(ShapeError, match="hidden from 2 sequences; this call has 1"), hiding(model, hidden[[0, 0]]):
+            model(ids)
+        with hiding(model, hidden, "cross"):
+            assert torch.equal(model(ids).logits, expected), "only calls of the kind that was named"
+        assert torch.equal(model(ids).logits, expected)
+
+
+def test_the_short_list_is_put_in_order_by_direct_drop_and_what_leads_it_is_measured() -> None:
+    model = made(CONFIGS["llama"])
+    weights, _ = key_relevance(read(model), PROMPT.tokens, ANSWER)
+    scores = span_relevance(weights, PROMPT.places, SPANS)
+    direct = direct_drops(read(model), PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    by_relevance = sorted(range(len(SPANS)), key=lambda i: -scores[i])
+    chosen = set()
+    for shortlist in (2, 4, len(SPANS)):
+        expected = sorted(by_relevance[:shortlist], key=lambda i: -direct[i])[:2]
+        found = find_evidence(read(model), *QUESTION, top=2, shortlist=shortlist)
+        assert {e.span for e in found} == {SPANS[i] for i in expected}
+        for evidence in found:
+            assert evidence.direct_drop == pytest.approx(direct[SPANS.index(evidence.span)], abs=TOLERANCE)
+        chosen.add(tuple(expected))
+    assert len(chosen) > 1, "the length of the list matters here"
+
+
+def test_hiding_needs_no_square_of_the_length() -> None:
+    """One document four times as long takes about four times the memory, with much less than its matrix."""
+    model = made(CONFIGS["llama"])
+
+    def largest(copies: int) -> int:
+        prompt = Prompt(DOCUMENT * copies, "How is the fare paid?", TOKENIZER)
+        reader = Reader(model)
+        reader.read(prompt.tokens[:-1])
+        sizes = _Sizes()
+        with sizes:
+            direct_drops(reader, prompt.tokens, prompt.places, sentences(prompt.document)[:10], ANSWER)
+        assert len(prompt.tokens) ** 2 > 2 * sizes.largest or copies == 4
+        return sizes.largest
+
+    small, large = largest(8), largest(32)
+    assert large < 5 * small
+
+
+class _Sizes(TorchDispatchMode):
+    """Notes the most elements of any tensor made."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **kwargs or {})
+        for tensor in made if isinstance(made, list | tuple) else [made]:
+            if isinstance(tensor, torch.Tensor):
+                self.largest = max(self.largest, tensor.numel())
+        return made
 
 
 def test_asking_for_more_spans_than_there_are_gives_them_all_and_none_gives_none() -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.sentences import sentences
+from sightline.sentences import Span, paragraphs, sentences, words
 
 
 def texts(text: str) -> list[str]:
@@ -55,3 +57,50 @@ def test_spans_are_ordered_and_never_empty_or_overlapping(text: str) -> None:
 def test_every_character_of_plain_prose_is_in_a_sentence(text: str) -> None:
     covered = "".join(texts(text))
     assert "".join(covered.split()) == "".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("One. Two?\nThree!\n\nFour.", ["One. Two?\nThree!", "Four."]),
+        ("# A heading\nIts text. So.\n- one\n- two\n  lines", ["A heading", "Its text. So.", "one", "two\n  lines"]),
+        ("| a | b |\n|---|---|\n| c | d |\n```\nx = 1\n```", ["| a | b |", "| c | d |", "x = 1"]),
+        ("\r\n Only one. \r\n", ["Only one."]),
+        (" \n", []),
+    ],
+)  # fmt: skip
+def test_paragraphs_are_what_sentences_do_not_cross(text: str, expected: list[str]) -> None:
+    assert [text[s.start : s.end] for s in paragraphs(text)] == expected
+
+
+@given(st.text(st.sampled_from("aB.?! \n\r\t\"'é😀-#|>`1)*"), max_size=60))
+def test_every_sentence_lies_in_one_paragraph_and_every_paragraph_holds_one(text: str) -> None:
+    blocks, parts = paragraphs(text), sentences(text)
+    holders = [[b for b in blocks if b.start <= s.start and s.end <= b.end] for s in parts]
+    assert all(len(holder) == 1 for holder in holders)
+    assert {holder[0] for holder in holders} == set(blocks)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Don’t stop, it's 3.15!", ["Don’t", "stop", "it's", "3.15"]),
+        ("well-being -- (1,000 eggs) a.b x_1", ["well-being", "1,000", "eggs", "a", "b", "x_1"]),
+        ("dogs' 'quoted' end.", ["dogs", "quoted", "end"]),
+        ("हिन्दी में cafe\u0301 Straße", ["हिन्दी", "में", "cafe\u0301", "Straße"]),
+        ("漢字かな カタカナ 한국어 2026年", ["漢", "字", "か", "な", "カタカナ", "한국어", "2026", "年"]),
+        ("😀 … —", []),
+        ("", []),
+    ],
+)
+def test_words_are_those_of_any_script(text: str, expected: list[str]) -> None:
+    assert [text[s.start : s.end] for s in words(text)] == expected
+
+
+@given(st.text(max_size=60))
+def test_words_hold_every_letter_and_digit_once_and_in_order(text: str) -> None:
+    found: list[Span] = words(text)
+    assert all(a.end <= b.start for a, b in pairwise(found))
+    assert all(span.start < span.end for span in found)
+    covered = {at for span in found for at in range(span.start, span.end)}
+    assert all(at in covered for at, character in enumerate(text) if character.isalnum() and character.isalpha())

@@ -45,7 +45,8 @@ def command(
     """Answer QUESTION from DOCUMENT (a UTF-8 text file, or - for standard input) and show where the answer came from.
 
     Each cited sentence comes with its share of the relevance of the whole document and its measured drop: by how many
-    nats the answer's log-probability falls when the sentence is taken out.
+    nats the answer's log-probability falls when the sentence is taken out. An answer that loses little when the whole
+    document is hidden from it is marked as not supported.
     """
     check_target(output)
     # These import torch: after the options are known to be good, and not for --help.
@@ -69,6 +70,8 @@ def command(
 
 def _page(result: Answer, console: Console) -> None:
     console.print(Text(result.text or "(the model gave no answer)", style="bold"))
+    if result.text and not result.supported:
+        console.print(Text(_unsupported(result), style="bold red"))
     for number, citation in enumerate(result.citations, 1):
         console.print()
         console.print(Text.assemble((f"[{number}]", "cyan"), f" {_where(citation)}"))
@@ -76,6 +79,15 @@ def _page(result: Answer, console: Console) -> None:
     console.print()
     peak = f"{result.peak_bytes / 1e9:.2f} GB"
     console.print(Text(f"{result.model} · {result.seconds:.1f} s · peak memory {peak}", style="dim"))
+
+
+def _unsupported(result: Answer) -> str:
+    from ..evidence import SUPPORT
+
+    return (
+        f"not supported by the document: hiding all of it costs the answer {result.document_drop:.2f} nats, "
+        f"under {SUPPORT:g}"
+    )
 
 
 def _where(citation: Citation) -> str:

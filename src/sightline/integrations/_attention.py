@@ -18,6 +18,7 @@ from ..masks import Causal, DenseMask
 from ..matrix import AttentionMatrix
 from ..recording import Call
 from ._arguments import check_arguments
+from ._hiding import without_hidden
 from ._kinds import kind_of
 from ._lazy_bias import LazyBias
 from ._lazy_mask import LazyMask
@@ -51,6 +52,7 @@ def sightline_attention(
     check_arguments(module, dropout, kwargs)
     placed = _place(module, query, key, attention_mask, is_causal)
     _warn_of_packing(kwargs.get("position_ids"), placed)
+    placed = without_hidden(module, query, key, placed)
     logits: dict[str, Any] = {
         "mask": placed.mask,
         "bias": _added(attention_mask, position_bias),

@@ -48,6 +48,8 @@ def kind_of(module: nn.Module, n: int, m: int, placed: Lowered) -> Kind:
     if (watch is not None and watch.crosses(module)) or (not placed.causal and n != m):
         return "cross"
     part = None if watch is None else watch.parts.get(module)
+    if watch is not None and part == "decoder" and not placed.causal and module not in watch.places:
+        return "cross"  # handed keys that were made elsewhere, as many as it has queries by chance
     return part or ("decoder" if placed.causal else "encoder")
 
 

@@ -17,12 +17,13 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
 from ..errors import Unsupported
-from ..recording import Listener
+from ..recording import Kind, Listener
 from ._attention import sightline_attention
+from ._hiding import hidden_keys
 from ._kinds import watching
 from ._lazy_bias import lazy_biases
 from ._lazy_mask import lazy_mask
@@ -30,7 +31,7 @@ from ._refusals import check
 from ._sessions import session
 from ._source import dispatches
 
-__all__ = ["NAME", "attached", "hearing", "listening"]
+__all__ = ["NAME", "attached", "hearing", "hiding", "listening"]
 
 NAME = "sightline"
 """The name of the implementation. It must not contain "sdpa", "flash", "flex_attention" or "paged|": Transformers
@@ -90,6 +91,19 @@ def listening(model: nn.Module, listener: Listener) -> Generator[None]:
 def hearing(model: nn.Module) -> Generator[None]:
     """`attached`, and calls know whose tokens attend to whose; sessions begun inside are delivered to."""
     with attached(model), watching(model):
+        yield
+
+
+@contextmanager
+def hiding(model: nn.Module, keys: Tensor, kind: Kind = "decoder") -> Generator[None]:
+    """`attached`, and the queries of this model's calls of one kind may not attend to some keys inside the block.
+
+    keys: boolean [b, length] or [1, length], True where hidden; keys at positions from `length` on are not. The model's
+    own masks, windows and positions stay as they are: hidden keys lose their weight, the rest is normalised again. Only
+    calls made in the same context are concerned. Raises Unsupported as `attached` does, ShapeError for a b that is not
+    the batch's.
+    """
+    with hearing(model), hidden_keys(model, keys, kind):
         yield
 
 

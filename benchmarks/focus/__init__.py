@@ -1,0 +1,1 @@
+"""Whether what Sightline shows as evidence is what an answer rests on."""
