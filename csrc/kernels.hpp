@@ -25,8 +25,7 @@ struct State {
     float* mass;       // [rows, lanes] sum of e^(s - reference)
     float* slope;      // [rows, lanes] sum of e^(s - reference) log2 e^(s - reference); none without an entropy
     float* moments;    // one [rows, width] after the other
-    float* top;        // [rows, tops] the largest logits, descending: the first is the peak
-    int* top_keys;     // [rows, tops] -1 where there is none
+    int64_t* top;      // [rows, tops] the largest logits and their keys, best first: see `ranked`
 };
 
 // Part of a settled reduction that one task sums up: rows row0 ... and columns col0 ... of one head's result, `each`

@@ -9,14 +9,14 @@ namespace {
 
 // A settled row. `turn` brings what is relative to the fold's reference to the final one.
 struct Settled {
-    double reference, turn, mass, total, d;
+    double reference, turn, mass, total, d, log_total;
     bool live;
 };
 
 INLINE Settled settled(const Block& b, int i) {
     const Request& r = *b.request;
     const double old = double{b.state.reference[i]} * remaining_scale(r);
-    Settled s{0, 0, 0, 1, 0, old > -INFINITY};
+    Settled s{0, 0, 0, 1, 0, 0, old > -INFINITY};
     if (!s.live) return s;
     const double mass = sum(load(b.state.mass + i * kLanes));
     s.reference = old;
@@ -29,6 +29,7 @@ INLINE Settled settled(const Block& b, int i) {
     s.turn = s.d < 0 ? std::exp(s.d) : 1;
     s.mass = mass * s.turn;
     s.total = s.mass + (r.scores.sinks ? std::exp(sink - s.reference) : 0);
+    s.log_total = std::log(s.total);
     return s;
 }
 
@@ -64,19 +65,20 @@ INLINE void finish_row(const Block& b, int i, const Observation& o, const Settle
             const double slope = M_LN2 * sum(load(b.state.slope + i * kLanes));
             const double moved = s.turn > 0 ? s.turn * slope + s.d * s.mass : 0;
             put_element(o.out, o.out_kind, at,
-                        s.live ? static_cast<float>((std::log(s.total) * s.mass - moved) / s.total) : 0);
+                        s.live ? static_cast<float>((s.log_total * s.mass - moved) / s.total) : 0);
             break;
         }
         case What::peak: {
-            const int first = i * padded_top(folds.top), key = b.state.top_keys[first];
-            const double x = double{b.state.top[first]} * remaining_scale(r);
+            const int64_t first = b.state.top[listed(i, 0, folds.top)];
+            const int key = key_of(first);
+            const double x = double{logit_of(first)} * remaining_scale(r);
             put_element(o.out, o.out_kind, at, key >= 0 ? static_cast<float>(std::exp(x - s.reference) / s.total) : 0);
             static_cast<int64_t*>(o.out_keys)[at] = key;
             break;
         }
         case What::top: {
-            const int* keys = b.state.top_keys + i * padded_top(folds.top);
-            for (long k = 0; k < o.count; ++k) static_cast<int64_t*>(o.out)[at * o.count + k] = keys[k];
+            int64_t* keys = static_cast<int64_t*>(o.out) + at * o.count;
+            for (int k = 0; k < o.count; ++k) keys[k] = key_of(b.state.top[listed(i, k, folds.top)]);
             break;
         }
         default:
@@ -89,7 +91,7 @@ void finish(Block& b) {
     const Folds folds(r);
     for (int i = 0; i < b.rows; ++i) {
         const Settled s = settled(b, i);
-        const double lse = s.live ? s.reference + std::log(s.total) : -INFINITY;
+        const double lse = s.live ? s.reference + s.log_total : -INFINITY;
         r.lse[cell(r, b.batch, b.row[i])] = static_cast<float>(lse);
         b.reference[i] = b.state.reference[i];
         b.share[i] = s.live ? static_cast<float>(s.turn / s.total) : 0;

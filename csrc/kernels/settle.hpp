@@ -27,6 +27,7 @@ struct Scratch {
     float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; 2^offset; log2 e^(old - new reference)
     float* maxima;                    // [kTogether, kLanes] the largest logits of parts of a row of a tile
     int* places;                      // of candidates for the lists of largest logits
+    int64_t* numbers;                 // [kTogether / kLongs, kTile, kLongs] what they rank as, row beside row
     Span span[kGroups];
 
     Scratch(const Request& r, Carver& at) {
@@ -43,7 +44,8 @@ struct Scratch {
         shift = at.take<float>(kRows + kLanes);
         offset = at.take<float>(kRows + kLanes);
         maxima = at.take<float>(kTogether * kLanes);
-        places = at.take<int>(kStreams * kStream);
+        places = at.take<int>(kTogether * kTile + kBits);
+        numbers = at.take<int64_t>(kTogether * kTile);
     }
 };
 
@@ -65,91 +67,125 @@ INLINE void find_spans(const Block& b, int j0, int width, Span* span) {
     }
 }
 
-// Which logits of row i of a tile are above `cut`, from where its span begins.
-INLINE void find_above(const Scratch& at, int i, const float* tile, float cut, uint16_t* bits) {
-    const Span span = at.span[i / kRegisterRows];
-    const float* x = tile + i * kTile + span.from;
-    const int words = (span.to - span.from) / kBits;
-    if (words == kWords) {
-#pragma GCC unroll 16
-        for (int w = 0; w < kWords; ++w) bits[w] = above(x + w * kBits, cut);
-        return;
+// Each panel of a row's span: use(where it begins). Whole tiles are unrolled.
+template <class Use>
+INLINE void by_panels(Span span, Use use) {
+    if (span.to - span.from == kTile) {
+#pragma GCC unroll 32
+        for (int j = 0; j < kTile; j += kPanel) use(j);
+    } else {
+        for (int j = span.from; j < span.to; j += kPanel) use(j);
     }
-    std::memset(bits, 0, sizeof(uint16_t) * kWords);
-    for (int w = 0; w < words; ++w) bits[w] = above(x + w * kBits, cut);
-    for (int j = words * kBits; j < span.to - span.from; ++j) bits[words] |= (x[j] > cut) << j % kBits;
+}
+
+// The largest of a row's logits, lane by lane; with kCut, also which of them are above `cut`, all of `bits` being 0.
+template <bool kCut>
+INLINE Floats largest_lanes(const float* x, Span span, float cut, uint16_t* bits) {
+    Floats most[2] = {splat(-INFINITY), splat(-INFINITY)};
+    by_panels(span, [&](int j) __attribute__((always_inline)) {
+        most[0] = larger(load(x + j), most[0]);
+        most[1] = larger(load(x + j + kLanes), most[1]);
+        if (kCut) set_above(x, j, cut, bits);
+    });
+    return larger(most[0], most[1]);
+}
+
+// Which of a row's logits are above `cut`, all of `bits` being 0.
+INLINE void find_above(const float* x, Span span, float cut, uint16_t* bits) {
+    by_panels(span, [&](int j) __attribute__((always_inline)) { set_above(x, j, cut, bits); });
 }
 
 // The same with a higher cut, where there is one that leaves out none of the k largest.
-__attribute__((noinline)) void closer_above(const Scratch& at, int i, const float* tile, int k, uint16_t* bits) {
-    const Span span = at.span[i / kRegisterRows];
-    const float* x = tile + i * kTile + span.from;
-    const float bound = at_least(x, span.to - span.from, k);
-    alignas(64) uint16_t fewer[kWords];
+__attribute__((noinline)) void closer_above(const float* x, Span span, int k, uint16_t* bits) {
+    const float bound = at_least(x + span.from, span.to - span.from, k);
+    alignas(64) uint16_t fewer[kWords] = {};
     if (bound == -INFINITY) return;
-    find_above(at, i, tile, just_below(bound), fewer);
+    find_above(x, span, just_below(bound), fewer);
     for (int w = 0; w < kWords; ++w) bits[w] &= fewer[w];
 }
 
-// Fold rows i0 ... i1 - 1 of a tile into their lists of k largest logits. first: the lists are empty as yet.
-INLINE void fold_top(const Block& b, const Scratch& at, int i0, int i1, int j0, const float* tile, int k, bool first) {
-    const int size = padded_top(k);
-    float* values = b.state.top + i0 * size;
-    float bound[kTogether];
-    const bool bounded = first && k > 1 && k <= kLanes;
-    if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
-        for (int i = i0; i < i1; i += kLanes) sorted_at(at.maxima + (i - i0) * kLanes, k, bound + (i - i0));
-    int rows[kTogether], some = 0;
-    for (int i = i0; i < i1; ++i) {
-        rows[some] = i;
-        some += at.highest[i] > values[(i - i0) * size + k - 1];
+// Some rows of a tile, i0 ... i1 - 1, and which of their logits may be among a row's k largest: bits [., kWords].
+struct Rows {
+    int i0, i1;
+    uint16_t* bits;
+};
+
+// Fold those into the rows' lists: first all are found, then each round inserts one of every row. tile: the first
+// row's.
+INLINE void fold_top(const Block& b, const Scratch& at, const Rows& rows, int j0, const float* tile, int k) {
+    alignas(64) int words[kTogether * kWords + kBits];
+    int next[kTogether];  // where a row's numbers go, were all candidates of the rows before it its own too
+    int rounds[kTogether / kLongs], full = 0, total = 0;
+    const int parts = (rows.i1 - rows.i0 + kLongs - 1) / kLongs;
+    for (int part = 0; part < parts; ++part) {
+        int most = 0;
+        for (int lane = 0; lane < kLongs; ++lane) {
+            const int c = part * kLongs + lane, i = rows.i0 + c;
+            uint16_t* mine = rows.bits + c * kWords;
+            int count = count_bits(mine);
+            if (count > 2 * k + kBits) {
+                closer_above(tile + c * kTile, at.span[i / kRegisterRows], k, mine);
+                count = count_bits(mine);
+            }
+            full += list_bits(any(mine), c * kWords, words + full);
+            next[c] = (part * kTile - total) * kLongs + lane;
+            total += count;
+            most = count > most ? count : most;
+        }
+        rounds[part] = most;
+        for (int64_t *x = at.numbers + part * kTile * kLongs, *end = x + most * kLongs; x < end; x += kLongs)
+            store(x, kNone - Longs{});
     }
-    if (!some) return;
-    alignas(64) uint16_t bits[kTogether * kWords];
-    for (int c = 0; c < some; ++c) {
-        const int i = rows[c];
-        // Equals of the list's last come later and lose; equals of a bound may be among the largest.
-        const float last = values[(i - i0) * size + k - 1];
-        const float least = k == 1 ? at.highest[i] : bounded ? bound[i - i0] : -INFINITY;
-        find_above(at, i, tile, least > last ? just_below(least) : last, bits + c * kWords);
+    if (!total) return;
+    int* place = at.places;
+    for (int w = 0; w < full; ++w) place += list_bits(rows.bits[words[w]], words[w] * kBits, place);
+    for (int f = 0; f < total; ++f) {
+        const unsigned where = static_cast<unsigned>(at.places[f]);
+        at.numbers[next[where / kTile] + f * kLongs] = ranked(tile[where], j0 + static_cast<int>(where % kTile));
     }
-    int words[kTogether * kWords + kBits], base[kTogether], full = 0;
-    for (int c = 0; c < some; ++c) {
-        uint16_t* mine = bits + c * kWords;
-        if (count_bits(mine) > 2 * k + kBits) closer_above(at, rows[c], tile, k, mine);
-        base[c] = (rows[c] - i0) * kTile + at.span[rows[c] / kRegisterRows].from;
-        full += list_bits(any(mine), c * kWords, words + full);
-    }
-    Candidates found{at.places, {}};
-    for (int w = 0; w < full; ++w) {
-        const unsigned word = static_cast<unsigned>(words[w]), c = word / kWords, stream = c % kStreams;
-        const int place = base[c] + static_cast<int>(word % kWords * kBits), count = found.count[stream];
-        found.count[stream] = count + list_bits(bits[word], place, found.places + stream * kStream + count);
-    }
-    int* keys = b.state.top_keys + i0 * size;
-    if (k <= 8 && size >= 8) insert_all<8>(found, tile + i0 * kTile, j0, values, keys, size);
-    else if (size == kLanes) insert_all<kLanes>(found, tile + i0 * kTile, j0, values, keys, size);
-    else insert_all<0>(found, tile + i0 * kTile, j0, values, keys, size);
+    for (int part = 0; part < parts; ++part)
+        insert_all(b.state.top + listed(rows.i0 + part * kLongs, 0, k), k, at.numbers + part * kTile * kLongs,
+                   rounds[part]);
 }
 
-// The largest logit of each row of a tile, and lists of more of them.
-INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int j0, const float* tile, bool first) {
+// What may be among a row's k largest, where its largest logit is above its list's last. bound: that many are no
+// smaller.
+INLINE void find_candidates(const Scratch& at, const Rows& rows, const float* tile, const float* last,
+                            const float* bound) {
+    for (int i = rows.i0; i < rows.i1; ++i) {
+        const int c = i - rows.i0;
+        if (!(at.highest[i] > last[c])) continue;
+        // Equals of the list's last come later and lose; equals of a bound may be among the largest.
+        const float cut = bound && bound[c] > last[c] ? just_below(bound[c]) : last[c];
+        find_above(tile + c * kTile, at.span[i / kRegisterRows], cut, rows.bits + c * kWords);
+    }
+}
+
+// The largest logit of each row of a tile, and lists of more of them. before: how many tiles have been folded.
+INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int j0, const float* tile, int before) {
+    const int k = folds.top;
+    const bool bounded = !before && k > 1 && k <= kLanes, early = k && before && before < kEarly;
     for (int i0 = 0; i0 < b.rows; i0 += kTogether) {
-        const int i1 = i0 + kTogether < b.rows ? i0 + kTogether : b.rows;
-        for (int i = i0; i < i1; ++i) {
-            const Span span = at.span[i / kRegisterRows];
-            const int width = span.to - span.from;
-            const float* x = tile + i * kTile + span.from;
-            Floats top = splat(-INFINITY), next = top;
-            for (int j = 0; j < width; j += kPanel) {
-                top = larger(load(x + j), top);
-                next = larger(load(x + j + kLanes), next);
-            }
-            top = larger(top, next);
-            at.highest[i] = largest(top);
-            if (folds.top) store(at.maxima + (i - i0) * kLanes, top);
+        alignas(64) uint16_t bits[kTogether * kWords];
+        float last[kTogether], bound[kTogether];
+        const Rows rows{i0, i0 + kTogether < b.rows ? i0 + kTogether : b.rows, bits};
+        const float* mine = tile + i0 * kTile;
+        if (k) std::memset(bits, 0, sizeof bits);
+        bool some = false;
+        for (int c = 0; c < rows.i1 - i0; ++c) {
+            const Span span = at.span[(i0 + c) / kRegisterRows];
+            if (k) last[c] = logit_of(b.state.top[listed(i0 + c, k - 1, k)]);
+            const Floats most = early ? largest_lanes<true>(mine + c * kTile, span, last[c], bits + c * kWords)
+                                      : largest_lanes<false>(mine + c * kTile, span, 0, nullptr);
+            if (bounded) store(at.maxima + c * kLanes, most);
+            at.highest[i0 + c] = largest(most);
+            some |= k && at.highest[i0 + c] > last[c];
         }
-        if (folds.top) fold_top(b, at, i0, i1, j0, tile, folds.top, first);
+        if (!some) continue;
+        if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
+            for (int c = 0; c < rows.i1 - i0; c += kLanes) sorted_at(at.maxima + c * kLanes, k, bound + c);
+        if (!early) find_candidates(at, rows, mine, last, bounded ? bound : nullptr);
+        fold_top(b, at, rows, j0, mine, k);
     }
 }
 
@@ -329,8 +365,8 @@ void settle(Block& b) {
     const float scale = pack_queries(b, at.queries), unit = remaining_scale(r) * kLog2e;
     const bool kept = b.strip || !folds.all_paired;
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
-    bool first = true;
-    for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, first = false) {
+    int before = 0;  // tiles
+    for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, ++before) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
         const int number = j0 / kTile;
         // Logits stay where the last tile's were, in cache.
@@ -338,7 +374,7 @@ void settle(Block& b) {
         find_spans(b, j0, width, at.span);
         products(b, at, j0, width, at.tile);
         score(b, j0, width, scale, at.tile);
-        fold_largest(b, folds, at, j0, at.tile, first);
+        fold_largest(b, folds, at, j0, at.tile, before);
         move_references(b, at, unit);
         if (b.strip)
             std::memcpy(b.strip_reference + static_cast<long>(number) * b.strip_rows, b.state.reference,
@@ -346,7 +382,7 @@ void settle(Block& b) {
         if (folds.slope) exponentials_of<true>(b, at, unit, j0, weights, folds.paired, kept);
         else exponentials_of<false>(b, at, unit, j0, weights, folds.paired, kept);
         if (b.strip) clear_outside(b, at, width, weights);
-        moments(b, at, j0, width, weights, first);
+        moments(b, at, j0, width, weights, !before);
     }
 }
 

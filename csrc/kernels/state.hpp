@@ -32,14 +32,13 @@ struct Folds {
 
 State carve(const Request& r, Carver& at) {
     const Folds folds(r);
-    const size_t tops = folds.top ? static_cast<size_t>(kRows * padded_top(folds.top)) : 0;
+
     State s;
     s.reference = at.take<float>(kRows + kLanes);
     s.mass = at.take<float>(kRows * kLanes);
     s.slope = at.take<float>(kRows * kLanes);
     s.moments = at.take<float>(static_cast<size_t>(kRows * folds.moments));
-    s.top = at.take<float>(tops);
-    s.top_keys = at.take<int>(tops);
+    s.top = at.take<int64_t>(static_cast<size_t>(kRows * folds.top));
     return s;
 }
 
@@ -60,10 +59,7 @@ void start(const Request& r, State& s) {
     for (int i = 0; i < kRows + kLanes; ++i) s.reference[i] = -INFINITY;
     for (int i = 0; i < kRows * kLanes; ++i) s.mass[i] = s.slope[i] = 0;
     for (long i = 0; i < kRows * folds.moments; ++i) s.moments[i] = 0;
-    for (int i = 0; i < kRows * (folds.top ? padded_top(folds.top) : 0); i += kLanes) {
-        store(s.top + i, splat(-INFINITY));
-        store(s.top_keys + i, splat(int32_t{-1}));
-    }
+    for (int i = 0; i < kRows * folds.top; ++i) s.top[i] = kNone;
 }
 
 // Bring row i of a state to another reference: 2^d times everything linear; the slope is affine. unit: log2 e times
@@ -99,9 +95,7 @@ void merge(const Request& r, int rows, State& a, const State& given) {
                 store(into + c, fma(splat(fa), load(into + c), fb * load(from + c)));
             base += kRows * columns;
         }
-        const int size = folds.top ? padded_top(folds.top) : 0;
-        if (size)
-            merge_top(a.top + i * size, a.top_keys + i * size, b.top + i * size, b.top_keys + i * size, folds.top);
+        merge_top(a.top, b.top, i, folds.top);
     }
 }
 

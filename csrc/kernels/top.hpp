@@ -9,58 +9,38 @@ namespace {
 
 constexpr int kMostTop = 64;
 
-// Lists are padded to whole vectors.
-INLINE int padded_top(long k) { return static_cast<int>((k + kLanes - 1) / kLanes * kLanes); }
+constexpr int kLongs = kLanes / 2;
 
-// [first, a_0, ..., a_(L-2)]
-template <class V>
-INLINE V pushed(V first, V a) {
-#if defined(__AVX512F__)
-    return (V)_mm512_alignr_epi32((__m512i)a, (__m512i)first, kLanes - 1);
-#else
-    V r;
-    r[0] = first[kLanes - 1];
-    for (int i = 1; i < kLanes; ++i) r[i] = a[i - 1];
-    return r;
-#endif
+// Lists stand side by side, kLongs rows in a vector: entry p of row i, where every list has k.
+INLINE int listed(int i, int p, int k) { return (i / kLongs * k + p) * kLongs + i % kLongs; }
+
+// A logit and its key as one number, the larger the better: logit first, then the lower key. Floats compare as their
+// bits do as integers, once those of negative ones are turned around; -0 is 0.
+INLINE int64_t ranked(float logit, int key) {
+    const float x = logit + 0.0f;
+    int32_t bits;
+    std::memcpy(&bits, &x, 4);
+    bits ^= bits >> 31 & INT32_MAX;
+    return static_cast<int64_t>(static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~key));
 }
 
-// Put (x, key) behind all of the list that are at least as large; what falls off the end is lost. No branch on values.
-INLINE void insert(float* values, int* keys, int size, float x, int key) {
-#if defined(__AVX512F__)
-    // Those that stay are the first ones. A bit is clear where the new one goes, and the others spread over the rest.
-    if (size == 8) {
-        const __m256 old = _mm256_loadu_ps(values), it = _mm256_set1_ps(x);
-        const __mmask8 rest = _knot_mask8(_kadd_mask8(_mm256_cmp_ps_mask(old, it, _CMP_GE_OQ), 1));
-        const __m256i old_keys = load<__m256i>(keys);
-        _mm256_storeu_ps(values, _mm256_mask_expand_ps(it, rest, old));
-        return store(keys, _mm256_mask_expand_epi32(_mm256_set1_epi32(key), rest, old_keys));
-    }
-    if (size == kLanes) {
-        const __m512 old = (__m512)load(values), it = (__m512)splat(x);
-        const __mmask16 rest = _knot_mask16(_kadd_mask16(_mm512_cmp_ps_mask(old, it, _CMP_GE_OQ), 1));
-        const __m512i old_keys = load<__m512i>(keys);
-        store(values, _mm512_mask_expand_ps(it, rest, old));
-        return store(keys, _mm512_mask_expand_epi32(_mm512_set1_epi32(key), rest, old_keys));
-    }
-#endif
-    Floats before = splat(INFINITY);  // last of the vector to the left
-    Ints key_before{};
-    for (int at = 0; at < size; at += kLanes) {
-        const Floats old = load(values + at), left = pushed(before, old);
-        const Ints old_keys = load<Ints>(keys + at), left_keys = pushed(key_before, old_keys);
-        const Ints keep = old >= splat(x), shift = left < splat(x);
-        store(values + at, pick(keep, old, pick(shift, left, splat(x))));
-        store(keys + at, pick(keep, old_keys, pick(shift, left_keys, splat(int32_t{key}))));
-        before = old;
-        key_before = old_keys;
-    }
+INLINE float logit_of(int64_t ranked) {
+    int32_t bits = static_cast<int32_t>(ranked >> 32);
+    bits ^= bits >> 31 & INT32_MAX;
+    float x;
+    std::memcpy(&x, &bits, 4);
+    return x;
 }
 
-constexpr int kBits = 16;              // numbers that a word of bits is about
-constexpr int kWords = kTile / kBits;  // words of a row
+INLINE int key_of(int64_t ranked) { return static_cast<int>(~static_cast<uint32_t>(ranked)); }
 
-// Which of kBits numbers are above `cut`.
+constexpr int64_t kNone = static_cast<int64_t>(uint64_t{0x807FFFFF} << 32);  // ranked(-INFINITY, -1)
+
+constexpr int kBits = 16;                               // numbers that a word of bits is about
+constexpr int kWords = kTile / kBits;                   // words of a row
+constexpr int kSome = kPanel < kBits ? kPanel : kBits;  // numbers compared at once
+
+// Which of kSome numbers are above `cut`.
 INLINE uint16_t above(const float* x, float cut) {
 #if defined(__AVX512F__)
     return _mm512_cmp_ps_mask((__m512)load(x), (__m512)splat(cut), _CMP_GT_OQ);
@@ -69,9 +49,19 @@ INLINE uint16_t above(const float* x, float cut) {
     return static_cast<uint16_t>(low | _mm256_movemask_ps((__m256)(load(x + kLanes) > splat(cut))) << kLanes);
 #else
     int bits = 0;
-    for (int i = 0; i < kBits; ++i) bits |= (x[i] > cut) << i;
+    for (int i = 0; i < kSome; ++i) bits |= (x[i] > cut) << i;
     return static_cast<uint16_t>(bits);
 #endif
+}
+
+// Which of a row's numbers j ... j + kPanel - 1 are above `cut`; their bits are 0 so far.
+INLINE void set_above(const float* x, int j, float cut, uint16_t* bits) {
+#pragma GCC unroll 2
+    for (int at = j; at < j + kPanel; at += kSome) {
+        const uint16_t some = above(x + at, cut);
+        if (kSome == kBits) bits[at / kBits] = some;
+        else bits[at / kBits] |= static_cast<uint16_t>(some << at % kBits);
+    }
 }
 
 // Which of a row's words have any bit.
@@ -156,40 +146,43 @@ __attribute__((noinline)) void sorted_at(const float* rows, int k, float* out) {
     store(out, v[k - 1]);
 }
 
+constexpr int kEarly = 12;     // tiles of which most rows have candidates: they are found along with the maxima
 constexpr int kTogether = 16;  // rows whose candidates are found before any is inserted: fewer loops to leave early
-constexpr int kStreams = 4;    // lists of candidates, of different rows: an insertion waits for the last one of its row
-constexpr int kStream = kTogether / kStreams * kTile + kBits;
 
-// Candidates for the lists of some rows of a tile; a place is kTile times the row, plus the key.
-struct Candidates {
-    int* places;  // [kStreams, kStream]
-    int count[kStreams];
-};
-
-// Insert them all. size: of a list; kSize: how much of it is in use where that is known, else 0.
-template <int kSize>
-__attribute__((noinline)) void insert_all(const Candidates& found, const float* tile, int j0, float* values, int* keys,
-                                          int size) {
-    const auto put = [&](int stream, int c) __attribute__((always_inline)) {
-        const unsigned place = static_cast<unsigned>(found.places[stream * kStream + c]);
-        const unsigned list = place / kTile * static_cast<unsigned>(size);
-        insert(values + list, keys + list, kSize ? kSize : size, tile[place], j0 + static_cast<int>(place % kTile));
-    };
-    int least = found.count[0];
-    for (int s = 1; s < kStreams; ++s) least = found.count[s] < least ? found.count[s] : least;
-    for (int c = 0; c < least; ++c)
-        for (int s = 0; s < kStreams; ++s) put(s, c);
-    for (int s = 0; s < kStreams; ++s)
-        for (int c = least; c < found.count[s]; ++c) put(s, c);
+// Put `rounds` vectors of ranked numbers, one for every row, into kMany entries of the rows' lists, and what falls off
+// in their place. No branch on values.
+template <int kMany>
+INLINE void insert_into(int64_t* entries, int64_t* numbers, int rounds) {
+    Longs kept[kMany];
+#pragma GCC unroll 8
+    for (int p = 0; p < kMany; ++p) kept[p] = load<Longs>(entries + p * kLongs);
+    for (int round = 0; round < rounds; ++round) {
+        Longs it = load<Longs>(numbers + round * kLongs);
+#pragma GCC unroll 8
+        for (int p = 0; p < kMany; ++p) {
+            const Longs old = kept[p];
+            kept[p] = old > it ? old : it;
+            it = old > it ? it : old;
+        }
+        store(numbers + round * kLongs, it);
+    }
+#pragma GCC unroll 8
+    for (int p = 0; p < kMany; ++p) store(entries + p * kLongs, kept[p]);
 }
 
-// Fold another list into a list: keys may come in any order.
-INLINE void merge_top(float* values, int* keys, const float* more, const int* more_keys, int k) {
-    for (int i = 0; i < k && more[i] > -INFINITY; ++i) {
-        int at = k;
-        while (at > 0 && (values[at - 1] < more[i] || (values[at - 1] == more[i] && keys[at - 1] > more_keys[i]))) --at;
-        for (int p = k - 1; p > at; --p) values[p] = values[p - 1], keys[p] = keys[p - 1];
-        if (at < k) values[at] = more[i], keys[at] = more_keys[i];
+// The same for whole lists.
+INLINE void insert_all(int64_t* lists, int k, int64_t* numbers, int rounds) {
+    int p = 0;
+    for (; p + 8 <= k; p += 8) insert_into<8>(lists + p * kLongs, numbers, rounds);
+    for (; p < k; ++p) insert_into<1>(lists + p * kLongs, numbers, rounds);
+}
+
+// Fold another state's list of row i into a state's.
+INLINE void merge_top(int64_t* top, const int64_t* more, int i, int k) {
+    for (int from = 0; from < k; ++from) {
+        int64_t it = more[listed(i, from, k)];
+        for (int p = 0; p < k; ++p)
+            if (top[listed(i, p, k)] < it) std::swap(top[listed(i, p, k)], it);
     }
 }
 

@@ -32,6 +32,7 @@ constexpr int kPanel = 2 * kLanes;
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef int64_t Longs __attribute__((vector_size(4 * kLanes)));
 
 #define INLINE ALWAYS_INLINE
 
