@@ -171,7 +171,7 @@ def test_progress_is_told_while_a_wheel_comes_in(index: Path, monkeypatch: pytes
         def copyfile(self, source: Any, outputfile: Any) -> None:
             data = source.read()
             outputfile.write(data[: len(data) // 2])
-            time.sleep(0.7)
+            time.sleep(4)  # the page that lists it is as long in coming, and a busy machine is slow to look
             outputfile.write(data[len(data) // 2 :])
 
         def log_message(self, *_: Any) -> None:
