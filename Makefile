@@ -70,7 +70,7 @@ bench: setup ## run the benchmarks (ARGS goes to them)
 
 docs: setup ## write the API reference to build/docs
 	$(BIN)/pdoc --math --output-directory build/docs sightline sightline.reductions sightline.integrations sightline.recording \
-	  sightline.models sightline.tasks sightline.bench sightline.nn
+	  sightline.models sightline.tasks sightline.evidence sightline.bench sightline.nn sightline.integrations.marian
 	@echo "Open build/docs/index.html"
 
 format: setup ## fix what can be fixed: style and formatting

