@@ -24,7 +24,8 @@ from sightline import models
 from sightline.evidence import SUPPORT, direct_drops, document_drop, find_evidence, key_relevance
 from sightline.reader import Reader
 from sightline.sentences import sentences
-from sightline.tasks._prompt import Prompt, stop_tokens
+from sightline.tasks._chat import stop_tokens
+from sightline.tasks._prompt import Prompt
 
 ITEMS = 40
 SHOWN = 3

@@ -140,6 +140,24 @@ class Reader:
             layer.keys, layer.values = keys, values
         return total, leaf
 
+    def next_logits(self, token: int) -> Tensor:
+        """Read one token; the logits [vocabulary] of the one that follows it."""
+        return self._logits([token], 1)[-1]
+
+    def differentiable_logits(self, token: int) -> tuple[Tensor, Tensor]:
+        """`next_logits` with their graph, and the leaf it hangs from: the embedding [1,1,c] of the token.
+
+        Only this row is in the graph; what was read before is a constant. The token stays read, without its graph.
+        """
+        row = torch.tensor([[token]], device=self.model.device)
+        with torch.enable_grad():
+            leaf = self.model.get_input_embeddings()(row).detach().requires_grad_(True)
+            with self._attached(self.model):
+                output = self.model(inputs_embeds=leaf, past_key_values=self._cache, use_cache=True)
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys.detach(), layer.values.detach()
+        return output.logits[0, -1], leaf
+
     def _lent(self, batch: int) -> Any:
         """What has been read, `batch` times over without a copy. It grows into tensors of its own: ours stay."""
         lent = copy.copy(self._cache)

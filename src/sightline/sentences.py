@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from .errors import Unsupported
@@ -82,10 +82,11 @@ def paragraphs(text: str) -> list[Span]:
     return [span for block, _ in _blocks(text) if (span := _stripped(text, block)).start < span.end]
 
 
-def words(text: str) -> list[Span]:
+def words(text: str, *, signs: bool = False) -> list[Span]:
     """The words of a text in order: runs of letters, marks and digits of any script, with what joins two of them.
 
-    Ideographs and hiragana are words of one character each. Punctuation and symbols belong to no word.
+    Ideographs and hiragana are words of one character each. Punctuation and symbols belong to no word; with `signs`
+    each run of them without white space counts as a word too.
     A simplification of Unicode's word boundaries (UAX #29), without dictionaries.
     """
     found: list[Span] = []
@@ -93,11 +94,23 @@ def words(text: str) -> list[Span]:
         category = unicodedata.category(character)
         if category[0] not in "LMN" and category != "Pc":
             continue
-        if found and _joined(text, found[-1].end, at, category[0] == "M"):
+        mark = category[0] == "M"
+        if found and _joined(text, found[-1].end, at, mark):
             found[-1] = Span(found[-1].start, at + 1)
-        else:
+        elif not mark:  # a mark on a symbol belongs to it
             found.append(Span(at, at + 1))
-    return found
+    return _with_signs(text, found) if signs else found
+
+
+def _with_signs(text: str, found: Sequence[Span]) -> list[Span]:
+    """The words, and what else lies between them."""
+    edges = [0, *(edge for span in found for edge in span), len(text)]
+    between = [
+        Span(start + run.start(), start + run.end())
+        for start, end in zip(edges[::2], edges[1::2], strict=True)
+        for run in re.finditer(r"\S+", text[start:end])
+    ]
+    return sorted([*found, *between])
 
 
 def _joined(text: str, end: int, at: int, mark: bool) -> bool:

@@ -58,7 +58,7 @@ def test_an_answer_without_support_is_marked_and_one_with_it_is_not(
     threshold: float, document: str, model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # By name it is the function, which hides the module.
-    monkeypatch.setattr(importlib.import_module("sightline.tasks.answer"), "SUPPORT", threshold)
+    monkeypatch.setattr(importlib.import_module("sightline.tasks.answering.answer"), "SUPPORT", threshold)
     arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6"]
     assert run([*arguments, "--json"]) == 0
     result = json.loads(capfd.readouterr().out)

@@ -20,6 +20,7 @@ Captured = pytest.CaptureFixture[str]
         ["doctor", "-h"],
         ["models", "--help"],
         ["models", "pull", "-h"],
+        ["translate", "--help"],
         ["--version"],
     ],
 )
@@ -44,13 +45,16 @@ def test_the_console_script_sets_how_threads_wait_before_torch_is_loaded() -> No
 
 def test_the_commands_are_listed_with_what_they_do(capfd: Captured) -> None:
     assert run(["--help"]) == 0
-    out = capfd.readouterr().out
-    assert "answer   Answer a question from a document" in out
-    assert "bench    Measure time and memory of attention" in out
-    assert "doctor   Show what this installation can do" in out
-    assert "inspect  Show what stands out in a trace" in out
-    assert "record   Record the attention of a model" in out
-    assert "models   List the models known by name" in out
+    out = " ".join(capfd.readouterr().out.split())
+    assert "answer Answer a question from a document" in out
+    assert "bench Measure time and memory of attention" in out
+    assert "doctor Show what this installation can do" in out
+    assert "inspect Show what stands out in a trace" in out
+    assert "record Record the attention of a model" in out
+    assert "generate Write what follows a prompt" in out
+    assert "summarize Summarise a document" in out
+    assert "translate Translate a text" in out
+    assert "models List the models known by name" in out
 
 
 def test_no_command_shows_the_help_as_an_error(capfd: Captured) -> None:

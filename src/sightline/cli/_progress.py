@@ -22,8 +22,11 @@ _PHASES = {
     "recording": "Recording",
     "saving": "Writing the trace",
     "answering": "Writing the answer",
+    "summarising": "Reading and summarising",
+    "writing": "Writing",
     "evidence": "Finding the evidence",
     "measuring": "Measuring the evidence",
+    "translating": "Translating",
 }
 
 

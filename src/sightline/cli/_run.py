@@ -17,9 +17,12 @@ _COMMANDS = {
     "answer": "Answer a question from a document and show which sentences the answer came from.",
     "bench": "Measure time and memory of attention against its length, on this machine.",
     "doctor": "Show what this installation can do, and why not more.",
+    "generate": "Write what follows a prompt, as it is produced, and show where the model looked for each token.",
     "inspect": "Show what stands out in a trace: sinks, tokens that receive most, kinds of heads, strongest pairs.",
     "models": "List the models known by name, fetch one, or say where it is.",
     "record": "Record the attention of a model that reads a text, every head of it, in a trace.",
+    "summarize": "Summarise a document of any length and show what each sentence of the summary rests on.",
+    "translate": "Translate a text, and tell which words each word of the translation looked at.",
 }
 """Each command, in the module of its name, with the line that describes it in the list of commands."""
 

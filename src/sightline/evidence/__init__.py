@@ -11,8 +11,8 @@ Relevance makes the short list, the direct drop puts it in order, and what is sh
 out what S gave to the tokens after it, which the answer reads instead; the measured drop leaves out nothing.
 `document_drop`, the direct drop of the whole document, tells whether the answer rests on the document at all.
 
-For a model with an encoder, `source_relevance` and `source_direct_drops` say which tokens of the source its output came
-from, over cross-attention.
+`Row` is the relevance for one token as it is produced. For a model with an encoder, `source_relevance` and
+`source_direct_drops` say which tokens of the source its output came from, over cross-attention.
 
 No attention matrix is stored: O(N) memory.
 """
@@ -27,16 +27,19 @@ from ..sentences import Span
 from ._cross import source_direct_drops, source_relevance
 from ._drops import direct_drops, document_drop, measured_drop, to_read
 from ._relevance import key_relevance
-from ._spans import span_relevance
+from ._row import Row
+from ._spans import owners, span_relevance
 
 __all__ = [
     "SUPPORT",
     "Evidence",
+    "Row",
     "direct_drops",
     "document_drop",
     "find_evidence",
     "key_relevance",
     "measured_drop",
+    "owners",
     "source_direct_drops",
     "source_relevance",
     "span_relevance",

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ModelError
 from ..sentences import Span
+from ._chat import frame, text_tokens
 
-__all__ = ["Prompt", "stop_tokens"]
+__all__ = ["Prompt"]
 
 _ORDER = "Using only the text above, answer in one short sentence."
-
-_MARK = "\ue000sightline\ue000"
-"""Stands for the user's text while the chat template is rendered: private-use characters, unknown to templates."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +26,7 @@ class Prompt:
     document: str
     question: str
     tokenizer: Any = field(repr=False)
+    order: str = field(default=_ORDER, repr=False)
     tokens: tuple[int, ...] = field(init=False, repr=False)
     places: tuple[Span | None, ...] = field(init=False, repr=False)
     """Where each token lies in the document, None for those outside it."""
@@ -50,50 +47,9 @@ class Prompt:
         return self._encode(before + self.document[end:])[0]
 
     def _encode(self, document: str) -> tuple[tuple[int, ...], tuple[Span | None, ...]]:
-        before, after = _frame(self.tokenizer)
-        head, _ = _tokens(self.tokenizer, before, text_only=False)
-        body, places = _tokens(self.tokenizer, f"{document}\n\n{_ORDER} {self.question}", text_only=True)
-        tail, _ = _tokens(self.tokenizer, after, text_only=False)
+        before, after = frame(self.tokenizer)
+        head, _ = text_tokens(self.tokenizer, before, control=True)
+        body, places = text_tokens(self.tokenizer, f"{document}\n\n{self.order} {self.question}")
+        tail, _ = text_tokens(self.tokenizer, after, control=True)
         inside = [Span(p.start, min(p.end, len(document))) if p.start < len(document) else None for p in places]
         return (*head, *body, *tail), (*[None] * len(head), *inside, *[None] * len(tail))
-
-
-def stop_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    """The tokens that end an answer: those that the model's generation settings and its tokenizer name."""
-    found: set[int] = set()
-    for ids in (getattr(model.generation_config, "eos_token_id", None), tokenizer.eos_token_id):
-        if ids is not None:
-            found.update(ids if isinstance(ids, list | tuple) else [ids])
-    return frozenset(int(i) for i in found)
-
-
-def _frame(tokenizer: Any) -> tuple[str, str]:
-    """What the chat template puts before and after the user's text. A model without one gets plain text to continue."""
-    if not getattr(tokenizer, "chat_template", None):
-        return tokenizer.bos_token or "", "\nAnswer:"
-    messages = [{"role": "user", "content": _MARK}]
-    rendered: str = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    if rendered.count(_MARK) != 1:
-        raise ModelError(
-            "an answer was asked for; the chat template of this model's tokenizer shows the user's message "
-            f"{rendered.count(_MARK)} times instead of once. Use a model with an ordinary chat template."
-        )
-    before, _, after = rendered.partition(_MARK)
-    return before, after
-
-
-def _tokens(tokenizer: Any, text: str, *, text_only: bool) -> tuple[list[int], list[Span]]:
-    """Tokens and the characters each stands for. With `text_only` nothing in the text counts as a control token."""
-    if not getattr(tokenizer, "is_fast", False):
-        raise ModelError(
-            f"an answer with its places in the document was asked for; {type(tokenizer).__name__} cannot say where its "
-            "tokens lie. Use a model with a fast tokenizer (a tokenizer.json)."
-        )
-    encoded: Mapping[str, Any] = tokenizer(
-        text,
-        add_special_tokens=False,
-        return_offsets_mapping=True,
-        split_special_tokens=text_only,
-        verbose=False,
-    )
-    return encoded["input_ids"], [Span(*place) for place in encoded["offset_mapping"]]

@@ -16,36 +16,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .. import models
-from ..errors import InputError, SpecError
-from ..evidence import SUPPORT, Evidence, document_drop, find_evidence
-from ..models import Progress
-from ..reader import Reader
-from ..sentences import Span, sentences
-from ._meter import Meter
-from ._network import context, loaded
-from ._prompt import Prompt, stop_tokens
-from .documents import check_document, check_question
+from ... import models
+from ...errors import InputError, SpecError
+from ...evidence import SUPPORT, Evidence, document_drop, find_evidence
+from ...models import Progress
+from ...reader import Reader
+from ...sentences import Span, sentences
+from .._chat import stop_tokens
+from .._meter import Meter
+from .._network import context, loaded
+from .._prompt import Prompt
+from ..citation import Citation, cited
+from ..documents import check_document, check_question
 
-__all__ = ["Answer", "Citation", "answer"]
-
-
-@dataclass(frozen=True)
-class Citation:
-    """A sentence that the answer rests on: document[start:end] == text, which begins on line `line` (from 1).
-
-    `relevance` is its share of the relevance of the whole document, 0 … 1. `drop` is measured: by how many nats the
-    answer's log-probability falls when the sentence is taken out of the document. `direct_drop`, in nats too, is the
-    fall when the sentence is only hidden from the tokens of the answer.
-    """
-
-    text: str
-    start: int
-    end: int
-    line: int
-    relevance: float
-    drop: float
-    direct_drop: float
+__all__ = ["Answer", "answer"]
 
 
 @dataclass(frozen=True)
@@ -126,7 +110,7 @@ def answer(
             text, found, support = _answer(
                 network, tokenizer, prompt, spans, max_new_tokens, citations, shortlist, tell
             )
-    return Answer(text, _cited(document, found), name, meter.seconds, meter.peak_bytes, support)
+    return Answer(text, cited(document, found), name, meter.seconds, meter.peak_bytes, support)
 
 
 def _answer(
@@ -179,27 +163,6 @@ def _check_length(network: Any, name: str, tokens: int, room: int) -> None:
             f"may take {room:,} more, and the context of {name} is {limit:,} tokens. Give a shorter document, "
             "or a model with a longer context."
         )
-
-
-def _cited(document: str, found: Sequence[Evidence]) -> tuple[Citation, ...]:
-    return tuple(
-        Citation(
-            text=document[evidence.span.start : evidence.span.end],
-            start=evidence.span.start,
-            end=evidence.span.end,
-            line=_line(document, evidence.span.start),
-            relevance=evidence.relevance,
-            drop=evidence.drop,
-            direct_drop=evidence.direct_drop,
-        )
-        for evidence in found
-    )
-
-
-def _line(text: str, at: int) -> int:
-    """The line, from 1, of a character; lines end with a line feed, a carriage return, or both."""
-    before = text[:at].replace("\r\n", "\n")
-    return before.count("\n") + before.count("\r") + 1
 
 
 def _nothing(phase: str, done: int, total: int | None) -> None:

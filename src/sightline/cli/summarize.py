@@ -1,0 +1,115 @@
+"""`sightline summarize DOCUMENT`"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.padding import Padding
+from rich.text import Text
+
+from ..models import DEFAULT
+from ._output import check_target, write
+from ._page import page
+from ._progress import shown
+
+if TYPE_CHECKING:
+    from ..tasks import Citation, Summary
+    from ..tasks.summary import Excerpt
+
+__all__ = ["command"]
+
+
+@click.command("summarize")
+@click.argument("document")
+@click.option(
+    "--extractive",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Pick the N sentences that others attend to most, instead of having a summary written.",
+)
+@click.option("--model", default=DEFAULT, show_default=True, help="A known name, a folder, or a hub id.")
+@click.option(
+    "--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Length of the summary."
+)
+@click.option(
+    "--citations", type=click.IntRange(min=0), default=2, show_default=True, help="Sentences to measure for each."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+@click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")
+@click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
+def command(
+    document: str,
+    extractive: int | None,
+    model: str,
+    max_new_tokens: int,
+    citations: int,
+    as_json: bool,
+    output: str | None,
+    debug: bool,
+) -> None:
+    """Summarise DOCUMENT (a UTF-8 text file, or - for standard input), of any length.
+
+    Each sentence of the summary comes with the sentences of the document that it rests on: by how many nats its
+    log-probability falls when one is taken out. Where that is little for all of them, the sentence is marked as not
+    supported.
+    """
+    check_target(output)
+    # These import torch: after the options are known to be good, and not for --help.
+    from ..tasks.documents import read_document
+
+    text = read_document(document)
+    with shown() as progress:
+        if progress is not None:
+            progress("starting", 0, None)
+        from ..tasks import summarize
+
+        result = summarize(
+            text,
+            model=model,
+            extractive=extractive,
+            max_new_tokens=max_new_tokens,
+            citations=citations,
+            progress=progress,
+        )
+    if as_json:
+        write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
+    else:
+        write(page(lambda console: _page(result, console), output), output)
+
+
+def _page(result: Summary, console: Console) -> None:
+    if result.excerpts:
+        for excerpt in result.excerpts:
+            console.print(Text(_one_line(excerpt.text), style="bold"))
+            console.print(Padding(Text(f"score {excerpt.score:.2f} · {_place(excerpt)}", style="dim"), (0, 0, 0, 4)))
+    elif not result.text:
+        console.print(Text("(the model gave no summary)", style="bold"))
+    for sentence in result.sentences:
+        mark = ("  [not supported]", "bold red") if sentence.supported is False else ("", "")
+        console.print(Text.assemble((_one_line(sentence.text), "bold"), mark))
+        for citation in sentence.citations:
+            console.print(Padding(Text(_where(citation), style="cyan"), (0, 0, 0, 4)))
+            console.print(Padding(Text(_one_line(citation.text), style="italic"), (0, 0, 0, 8)))
+    console.print()
+    if result.truncated:
+        console.print(Text("cut off at its greatest length; --max-new-tokens allows more", style="dim"))
+    if len(result.windows) > 1:
+        lines = ", ".join(f"{window.line}–{window.last_line}" for window in result.windows)
+        console.print(Text(f"read in {len(result.windows)} windows: lines {lines}", style="dim"))
+    peak = f"{result.peak_bytes / 1e9:.2f} GB"
+    console.print(Text(f"{result.model} · {result.seconds:.1f} s · peak memory {peak}", style="dim"))
+
+
+def _where(citation: Citation) -> str:
+    return f"drop {citation.drop:.2f} nats · relevance {citation.relevance:.1%} · {_place(citation)}"
+
+
+def _place(quoted: Citation | Excerpt) -> str:
+    return f"line {quoted.line}, characters {quoted.start}–{quoted.end}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
