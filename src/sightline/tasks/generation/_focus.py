@@ -1,9 +1,9 @@
 """Where a token looked as it was produced: the relevance of its row, summed to words.
 
 With c_j of everything read (`sightline.evidence.Row`), the share of a word is Σ c_j over its tokens / Σ c_j over all
-tokens, those of the prompt and of the text so far. Tokens that belong to no word (white space, the chat template, a token at the start
-that attention rests on) count in the whole, so shares sum to at most 1. A token that only takes up weight has values
-that move nothing, and no relevance: it is what a list of attention weights would show first.
+tokens, those of the prompt and of the text so far. Tokens that belong to no word (white space, the chat template, a
+token at the start that attention rests on) count in the whole, so shares sum to at most 1. A token that only takes up
+weight has values that move nothing, and no relevance: it is what a list of attention weights would show first.
 """
 
 from __future__ import annotations
