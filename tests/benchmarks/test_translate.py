@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 import marian_files
 from benchmarks import translate
+from sightline import models
 
 pytest.importorskip("sentencepiece", reason="the package sentencepiece is not installed")
 
@@ -35,3 +36,17 @@ def test_other_translations_get_no_figure() -> None:
     translate.check("ours", ["a"] * 50, ["a"] * 49 + ["b"])
     with pytest.raises(translate.click.ClickException, match="ours: 2 of 50 sentences"):
         translate.check("ours", ["a"] * 50, ["a"] * 48 + ["b"] * 2)
+
+
+def test_quality_is_that_of_the_task_and_perfect_against_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("sacrebleu", reason="the package sacrebleu is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    pair = models.load(str(marian_files.write_folder(tmp_path / "marian")))
+    lines = [s for s in marian_files.SENTENCES if ";" not in s]
+    found = translate.ways(pair, 2)["task"](lines)
+    assert translate.quality(pair, lines, found, 2) == pytest.approx({"BLEU": 100, "chrF": 100})
+    assert translate.quality(pair, lines, found[1:] + found[:1], 2)["chrF"] < 99
+    with pytest.raises(translate.click.ClickException, match="3 lines and the reference 1"):
+        translate.quality(pair, lines, found[:1], 2)

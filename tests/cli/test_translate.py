@@ -145,10 +145,10 @@ def test_an_interrupt_leaves_no_file(folder: str, tmp_path: Path) -> None:
 INTERRUPTIBLE = """
 import sys, time
 from sightline.cli import main
-from sightline.tasks.translation._translator import Translator
+from sightline.tasks.translation._encoder_decoder import EncoderDecoder
 def write(*_):
     print("translating", file=sys.stderr, flush=True)
     time.sleep(60)
-Translator.write = write
+EncoderDecoder.write = write
 sys.exit(main())
 """

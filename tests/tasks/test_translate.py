@@ -93,19 +93,6 @@ def test_a_chunk_is_translated_before_the_next_is_asked_for(marian: tuple[Any, A
     assert asked == [0]
 
 
-def test_a_sentence_of_as_many_tokens_as_its_translation_is_aligned(marian: tuple[Any, Any]) -> None:
-    from sightline.tasks.translation._translator import Translator
-
-    translator = Translator(*marian, "tiny", align=True, beams=1)
-    for n in (1, 2, 3, 5):
-        (part,) = translator.parts("car " * n, Span(0, 4 * n - 1))
-        states = marian[0].get_encoder()(torch.tensor([[*part.ids, 0]])).last_hidden_state
-        m = states.shape[1]
-        weights = translator._weights(states, torch.ones(1, m, dtype=torch.int64), torch.full((1, m + 1), 3))
-        assert weights.shape == (1, m, m)
-        torch.testing.assert_close(weights.sum(-1), torch.ones(1, m))
-
-
 @pytest.mark.parametrize("kept", ["👍🏽", "שלום עולם", "مرحبا بالعالم", "日本語", "½"])
 def test_what_the_vocabulary_lacks_stays_as_it_is(kept: str, marian: tuple[Any, Any]) -> None:
     text = f"The red car {kept} stopped.\n\n{kept}\n"
@@ -154,8 +141,10 @@ def test_other_mistakes_are_named(marian: tuple[Any, Any], pair: tuple[Any, Any]
         translate("car", model=marian, batch_size=0)
     with pytest.raises(SpecError, match="num_beams is 0"):
         translate("car", model=marian, num_beams=0)
-    with pytest.raises(Unsupported, match="it has no encoder"):
-        translate("car", model=pair)
+    with pytest.raises(InputError, match="'en' to 'fr' by marian-en-pt was asked for; it translates from 'en' to 'pt'"):
+        translate("car", target="fr", model="marian-en-pt")
+    with pytest.raises(Unsupported, match=r"2 beams by .* it has no encoder"):
+        translate("car", model=pair, num_beams=2)
 
 
 def test_a_model_that_is_not_here_says_how_to_fetch_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ __all__ = ["command"]
 @click.option("--json", "as_json", is_flag=True, help="Print text, sentences, words and where they came from as JSON.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file, whole or not at all.")
 @click.option("--beams", type=click.IntRange(min=1), default=1, show_default=True, help="Hypotheses; 1 is greedy.")
-@click.option("--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Sentences at once.")
+@click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Sentences at once.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
 def command(
     file: str,
@@ -47,6 +47,9 @@ def command(
 
     Paragraphs are printed as they are finished; line breaks, Markdown's marks and code stay as they are. With --align
     each word comes with the words of the text that it looked at, and the weights.
+
+    With --model a model of many languages is told them by --from and --to. A model that was made for chats is asked in
+    one, sentence by sentence; small ones translate badly.
     """
     check_target(output)
     # These import torch: after the options are known to be good, and not for --help.

@@ -44,7 +44,7 @@ def read_text(place: str, role: str) -> str:
 def check_document(text: str, name: str = "the document") -> None:
     """Raise InputError for a text without anything in it."""
     if not text.strip():
-        raise InputError(f"{name} was given as the document; it is empty. Give a text that answers can come from.")
+        raise InputError(f"{name} was given as the document; it is empty. Give a text with something in it.")
 
 
 def check_question(text: str) -> None:

@@ -7,10 +7,12 @@ that `convert` (or `save_pretrained`) wrote. `sightline.models.load` does all of
 
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
+from .cache import DecoderCache
 from .configuration import MODEL_TYPE, MarianSsruConfig
 from .convert import convert, read_model
 from .file import MarianFile, read_file
-from .module import DecoderCache, MarianSsruForTranslation
+from .greedy import greedy
+from .module import MarianSsruForTranslation
 from .tokenizer import MarianSsruTokenizer, Piece
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "MarianSsruTokenizer",
     "Piece",
     "convert",
+    "greedy",
     "read_file",
     "read_model",
 ]

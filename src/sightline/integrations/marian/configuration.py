@@ -15,6 +15,9 @@ class MarianSsruConfig(PreTrainedConfig):
 
     `vocab_size` counts the pieces of the vocabulary and one more, at the end: the empty token, which is what padding
     holds and what decoding starts from. Its embedding is zero, and it is never generated.
+
+    `alignment_layer` is the decoder layer whose attention to the source was trained to align words, its heads' mean;
+    None where none was. These students learn to translate and to align at once (guided alignment), in the last layer.
     """
 
     model_type = MODEL_TYPE
@@ -38,6 +41,7 @@ class MarianSsruConfig(PreTrainedConfig):
     is_encoder_decoder: bool = True
     tie_word_embeddings: bool = True
     use_cache: bool = True
+    alignment_layer: int | None = -1
     pad_token_id: int = 32000  # type: ignore[assignment]
     decoder_start_token_id: int = 32000  # type: ignore[assignment]
     eos_token_id: int | list[int] | None = 0

@@ -16,7 +16,7 @@ SSRU; Vaswani et al. (2017) for the rest. Which of the many variants it is was r
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
@@ -31,32 +31,10 @@ from transformers.utils.generic import can_return_tuple
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from ...errors import Unsupported
+from .cache import DecoderCache
 from .configuration import MarianSsruConfig
 
-__all__ = ["DecoderCache", "MarianSsruForTranslation"]
-
-
-@dataclass
-class DecoderCache:
-    """What decoding remembers: tokens read; each layer's cell [b,d]; keys and values [b,h,m,d/h] of the source.
-
-    It takes the same memory at every length. The cell of an earlier position cannot be had back.
-    """
-
-    length: int
-    cells: list[Tensor]
-    source: list[tuple[Tensor, Tensor]]
-
-    is_compileable = False
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens read."""
-        return self.length
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Go on with other hypotheses: entry i becomes what entry beam_idx[i] was."""
-        self.cells = [cell.index_select(0, beam_idx) for cell in self.cells]
-        self.source = [(k.index_select(0, beam_idx), v.index_select(0, beam_idx)) for k, v in self.source]
+__all__ = ["MarianDecoderLayer", "MarianSsruForTranslation", "positions"]
 
 
 class MarianAttention(nn.Module):
@@ -92,6 +70,16 @@ class MarianAttention(nn.Module):
             dropout=0.0,
             **kwargs,
         )
+        return self.out_proj(output.reshape(hidden_states.shape)), weights
+
+    def weighed(
+        self, hidden_states: Tensor, keys: Tensor, values: Tensor, added: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """`forward` by the definition, whatever implementation is named: the output, and the weights [b,h,n,m].
+
+        `added` [b,1,1,m] is added to the logits: −∞ where a key is padding.
+        """
+        output, weights = _eager(self, self._by_head(self.q_proj(hidden_states)), keys, values, added, self.scaling)
         return self.out_proj(output.reshape(hidden_states.shape)), weights
 
     def _by_head(self, x: Tensor) -> Tensor:
@@ -206,10 +194,10 @@ class MarianSsruPreTrainedModel(PreTrainedModel):
     def _embed(self, tokens: nn.Embedding, ids: Tensor, start: int = 0) -> Tensor:
         """√d · E[ids] + positions, [b,n,d], the first at position `start`."""
         embedded = tokens(ids) * math.sqrt(self.config.d_model)
-        return embedded + _positions(start, ids.shape[1], self.config.d_model).to(embedded)
+        return embedded + positions(start, ids.shape[1], self.config.d_model).to(embedded)
 
 
-def _positions(start: int, count: int, width: int) -> Tensor:
+def positions(start: int, count: int, width: int) -> Tensor:
     """[count, width]: sin(i·r) in the first half and cos(i·r) in the second, r from 1 to 1/10000, evenly in log r."""
     half = width // 2
     rates = torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10000) / max(half - 1, 1)))
@@ -380,6 +368,15 @@ class MarianSsruForTranslation(MarianSsruPreTrainedModel, GenerationMixin):
             encoder_hidden_states=encoded.hidden_states,
             encoder_attentions=encoded.attentions,
         )
+
+    def write_greedily(
+        self, states: Tensor, mask: Tensor, limits: Sequence[int]
+    ) -> tuple[list[list[int]], list[Tensor]]:
+        """See `greedy`: tokens, and their weights in `config.alignment_layer` (the last layer's where it is None)."""
+        from .greedy import greedy
+
+        layer = self.config.alignment_layer
+        return greedy(self, states, mask, limits, -1 if layer is None else layer)
 
     def _check(self, target_mask: Tensor | None, cache: object) -> None:
         if target_mask is not None:

@@ -13,12 +13,12 @@ _BREAK = re.compile(r"[^\S\r\n]*(?:\r\n|\r|\n)\s*")
 
 
 def laid(text: str, places: Sequence[Span], source: str) -> tuple[str, tuple[Span, ...]]:
-    """A translation with the line breaks of its source, and the places of its tokens, moved along.
+    """A translation with the line breaks of its source, and the places of its tokens or words, moved along.
 
     A break after a part x of the source takes the place of the blank closest to that part of the translation; where
     there are too few blanks, breaks are put at the end. Every break is kept as it is, with the blanks around it.
 
-    >>> from sightline.tasks._laid import laid
+    >>> from sightline.tasks.translation._laid import laid
     >>> laid("O carro vermelho parou.", [], "The red\\r\\ncar stopped.")[0]
     'O carro\\r\\nvermelho parou.'
     """

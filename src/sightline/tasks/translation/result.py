@@ -23,9 +23,10 @@ class Source:
 class Word:
     """A word of the translation, or a run of punctuation: the translation's characters start … end − 1.
 
-    `sources` are the words it looked at, the one of the largest weight first: weights are the attention of the last
-    decoder layer, the mean over its heads and over the tokens of the word. They sum to at most 1; the rest went to what
-    is no word, such as the end of the sentence, and to words of less weight than is listed.
+    `sources` are the words it came from, the one of the largest weight first. Weights are the attention of the decoder
+    layer that was trained to align words, the mean over its heads and over the tokens of the word; of a model without
+    one, shares of the relevance for the word (see `translate`). They sum to at most 1; the rest went to what is no
+    word, such as the end of the sentence, and to words of less weight than is listed.
     """
 
     text: str

@@ -19,6 +19,7 @@ from ...models import Progress
 from ...sentences import Span, words
 from .._meter import Meter
 from .._network import loaded
+from ._chosen import translator
 from ._laid import laid
 from ._segments import segments
 from ._translator import Part, Translator, Written
@@ -44,38 +45,38 @@ def translate(
     target: str = "pt",
     model: str | tuple[Any, Any] | None = None,
     align: bool = True,
-    batch_size: int = 16,
+    batch_size: int = 32,
     num_beams: int = 1,
     progress: Progress | None = None,
 ) -> Translation:
     """Translate a text and tell which words of it each word of the translation looked at.
 
-    `source` and `target` are codes of languages (ISO 639); `PAIRS` has the known model of each pair. With `model`, a
-    name as in `sightline.models.resolve` or a loaded pair (model, tokenizer), any model with an encoder and a decoder
-    translates, and `source` says only how sentences end. Without `align` no word is aligned, which saves a reading of
-    each sentence. `batch_size` sentences are translated at once, greedily or with `num_beams` beams. `progress` is told
-    of the phases "converting", "loading" and "translating", this one counted in sentences.
+    `source` and `target` are codes of languages (ISO 639); `PAIRS` has the known model of each pair. `model`, a name as
+    in `sightline.models.resolve` or a loaded pair (model, tokenizer), may be
 
-    Words that the model's vocabulary has no characters for, such as emoji, stay as they are. Memory: that of the model
-    on one batch of sentences, and the text.
+    - a model with an encoder. M2M100, NLLB and mBART are told the languages, by these codes or their own ("eng_Latn"),
+      and T5 by the prefix that its configuration has for them. One that serves a single pair is told nothing.
+    - any other model with a chat template, which is asked to translate, sentence by sentence. How well it does is its
+      own matter: small ones translate badly, leave things out or answer in place of translating.
 
-    Raises InputError for an empty text and for a pair of languages without a known model; SpecError for options that
-    make no sense; ModelError and Unsupported for a model that cannot be used or a missing package.
+    With `align` each word comes with the words it came from. A model that was trained to align words, as the known ones
+    were, declares which decoder layer does, and its attention comes with the translation at no price worth speaking of
+    (greedily; with beams the decoder reads once more). With others each word costs a backward pass through the decoder:
+    of a batch of sentences, as many as the longest has words. What is written does not depend on it.
+
+    `batch_size` sentences are translated at once, greedily or with `num_beams` beams. `progress` is told of the phases
+    "converting", "loading" and "translating", this one counted in sentences. Words that the model's vocabulary has no
+    characters for, such as emoji, stay as they are. Memory: that of the model on one batch of sentences, and the text.
+
+    Raises InputError for an empty text, for a pair of languages without a known model and for languages that the model
+    does not have; SpecError for options that make no sense; ModelError and Unsupported for a model that cannot be used
+    or a missing package.
+    Source of the relevance: Chefer, Gur & Wolf (2021), equation 5, as in `sightline.evidence`.
     """
     with Meter() as meter:
         name, network, tokenizer = _model(source, target, model, batch_size, num_beams, text, progress)
-        passages = list(
-            translating(
-                [text],
-                source=source,
-                target=target,
-                model=(network, tokenizer),
-                align=align,
-                batch_size=batch_size,
-                num_beams=num_beams,
-                progress=progress,
-            )
-        )
+        by = translator(network, tokenizer, name, source=source, target=target, align=align, beams=num_beams)
+        passages = list(_Run(by, source, batch_size, progress or _nothing).passages(text))
     return Translation.of(passages, name, meter.seconds, meter.peak_bytes)
 
 
@@ -86,7 +87,7 @@ def translating(
     target: str = "pt",
     model: str | tuple[Any, Any] | None = None,
     align: bool = True,
-    batch_size: int = 16,
+    batch_size: int = 32,
     num_beams: int = 1,
     progress: Progress | None = None,
 ) -> Iterator[Passage]:
@@ -103,8 +104,8 @@ def translating(
         if before.strip():
             break
     name, network, tokenizer = _model(source, target, model, batch_size, num_beams, before, progress)
-    translator = Translator(network, tokenizer, name, align, num_beams)
-    run = _Run(translator, source, batch_size, progress or _nothing)
+    by = translator(network, tokenizer, name, source=source, target=target, align=align, beams=num_beams)
+    run = _Run(by, source, batch_size, progress or _nothing)
     yield from run.passages(before)
     for chunk in chunks:
         yield from run.passages(chunk)
@@ -127,7 +128,13 @@ def _model(
         pairs = ", ".join(f"{a} → {b}" for a, b in PAIRS)
         raise InputError(
             f"a translation from {source!r} to {target!r} was asked for; there is a known model for {pairs}. Choose "
-            "one of these, or name a model with an encoder and a decoder that translates between your languages."
+            "one of these, or name a model that translates between your languages."
+        )
+    if isinstance(model, str) and model in PAIRS.values() and PAIRS.get((source, target)) != model:
+        between = next(" to ".join(map(repr, pair)) for pair, known in PAIRS.items() if known == model)
+        raise InputError(
+            f"a translation from {source!r} to {target!r} by {model} was asked for; it translates from {between}. Name "
+            "these languages, or another model."
         )
     if not text.strip():
         raise InputError("a translation was asked for; the text is empty. Give a text with something in it.")
