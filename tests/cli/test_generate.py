@@ -1,16 +1,26 @@
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from sightline.cli._flow import Flow
 from sightline.cli._run import run
+from sightline.cli._tokens import listing
+from sightline.tasks.generation import Produced, Source
 
 PROMPT = "How is the fare paid?"
 
@@ -29,9 +39,11 @@ def test_json_is_all_that_is_printed_and_has_the_promised_keys(arguments: list[s
     assert list(result) == ["text", "units", "ended", "model", "seconds", "peak_bytes"]
     assert result["text"] == "".join(unit["text"] for unit in result["units"])
     for unit in result["units"]:
-        assert list(unit) == ["text", "log_prob", "sources"]
-        assert 1 <= len(unit["sources"]) <= 2
-        for source in unit["sources"]:
+        assert list(unit) == ["text", "start", "end", "log_prob", "citations", "supported"]
+        assert result["text"][unit["start"] : unit["end"]] == unit["text"]
+        assert unit["supported"] is None
+        assert 1 <= len(unit["citations"]) <= 2
+        for source in unit["citations"]:
             assert set(source) == {"start", "end", "text", "share", "where"}
     assert err == ""
 
@@ -70,11 +82,13 @@ def test_focus_lists_each_token_with_its_sources_then_the_text(arguments: list[s
     assert run(["generate", PROMPT, *arguments, "--focus", "2"]) == 0
     out, err = capfd.readouterr()
     assert "\x1b" not in out
-    lines = out.split("\n")
+    head, *lines = out.split("\n")
+    assert head.split()[:2] == ["token", "p"]
     for unit, line in zip(result["units"], lines, strict=False):
-        for source in unit["sources"]:
+        line = line.replace("\u200e", "")
+        for source in unit["citations"]:
             assert f"{'↑' if source['where'] == 'output' else ''}{source['text']} {source['share']:.0%}" in line
-    assert lines[len(result["units"])] == ""
+    assert "\n".join(lines[len(result["units"]) :]) == f"\n{result['text']}\n"
     assert err == ""
 
 
@@ -159,3 +173,112 @@ def test_a_reader_that_goes_away_is_met_with_silence(arguments: list[str]) -> No
     done = subprocess.run(command, stdout=written, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
     os.close(written)
     assert (done.returncode, done.stderr) == (1, "")
+
+
+def flowing(pieces: list[str], width: int) -> str:
+    printed: list[str] = []
+    flow = Flow(printed.append, lambda: width)
+    for piece in pieces:
+        flow.add(piece)
+    flow.close()
+    return "".join(printed)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["The s", "ea is", " wi", "de"], "The sea is\nwide"),
+        (["The sea", " ", " is w"], "The sea\nis w"),  # a word that ends where the line does
+        (["one\n\n", "  two\t", "x"], "one\n\n  two\nx"),
+        (["a\r", "\nb\rc"], "a\nb\nc"),
+        (["unbreakable", "word x"], "unbreakableword x"),  # the terminal cuts it, five columns are left
+        (["天気は", "良いです。"], "天気は良い\nです。"),
+        (["a", " ", "b "], "a b "),
+    ],
+)
+def test_on_a_terminal_lines_end_between_words(pieces: list[str], expected: str) -> None:
+    assert flowing(pieces, 10) == expected
+    assert flowing(list("".join(pieces)), 10) == expected
+
+
+def test_a_wide_terminal_shows_the_text_as_it_is() -> None:
+    text = "  Eggs 😀,  שלום\n\n天気 \u00a0x "
+    assert flowing([text[at : at + 2] for at in range(0, len(text), 2)], 80) == text
+
+
+def listed(units: list[Produced], width: int) -> list[str]:
+    text = io.StringIO()
+    listing(units, Console(file=text, width=width, highlight=False))
+    return text.getvalue().split("\n")
+
+
+def test_sources_that_do_not_fit_go_on_below_the_first() -> None:
+    sources = tuple(Source("output", 0, 5, f"word{at}", 0.1) for at in range(9))
+    lines = listed([Produced(1, " x", 0, -0.1, sources)], 60)
+    assert lines[1] == " x                 90%  ↑word0 10% · ↑word1 10% · ↑word2 10%"
+    assert lines[2] == " " * 24 + "↑word3 10% · ↑word4 10% · ↑word5 10%"
+    assert len(lines[4]) == 0
+    assert max(map(len, lines)) <= 60
+
+
+def test_no_token_and_no_source_breaks_its_line_or_turns_it_around() -> None:
+    sources = (Source("prompt", 0, 4, "שלום", 0.5), Source("prompt", 5, 9, "\u202e\x1b[2J", 0.2))
+    long = Source("prompt", 0, 90, "x" * 90, 0.1)
+    lines = listed([Produced(1, "\n", 0, -0.1, sources), Produced(1, " ", 1, -0.1, (long,))], 200)
+    # The mark keeps the share behind the word; the controls are signs in place of what they would do.
+    assert lines[1].endswith("90%  שלום\u200e 50% · \ufffd\ufffd[2J 20%")
+    assert lines[1].startswith("⏎ ")
+    assert lines[2].startswith("␣ ")
+    assert lines[2].endswith(f" {'x' * 23}… 10%")
+
+
+ON_A_TERMINAL = """
+import sys
+from sightline.cli import main
+sys.exit(main())
+"""
+
+
+def on_a_terminal(arguments: list[str], *, code: str = ON_A_TERMINAL, until: bytes | None = None) -> tuple[int, str]:
+    """A command on a terminal of 40 columns, interrupted once it has printed `until`: its exit code, all it printed."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "generate", *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env={**environment, "TERM": "xterm-256color"},
+        start_new_session=True,
+    ) as process:
+        os.close(theirs)
+        printed = b""
+        with suppress(OSError):  # Linux's way to say that the other side has closed
+            while piece := os.read(ours, 4096):
+                printed += piece
+                if until is not None and until in printed:
+                    process.send_signal(signal.SIGINT)
+                    until = None
+    os.close(ours)
+    return process.returncode, printed.decode()
+
+
+def test_a_terminal_is_told_how_fast_it_went_and_how_much_memory_it_took(arguments: list[str]) -> None:
+    code, printed = on_a_terminal([PROMPT, *arguments])
+    assert code == 0
+    said = " ".join(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", printed).split())
+    figures = r"8 tokens \(the limit\) · first after [\d.]+ s, then [\d.]+/s"
+    assert re.search(figures + r" · peak [\d.]+ GB$", said)
+
+
+def test_an_interrupted_list_leaves_the_text_so_far_and_a_clean_terminal(model: str) -> None:
+    arguments = [PROMPT, "--model", model, "--max-new-tokens", "200", "--focus", "1"]
+    slow = SLOW.replace("Reader.next_logits", "Reader.differentiable_logits")
+    code, printed = on_a_terminal(arguments, code=slow, until="↑".encode())
+    assert code == 130
+    assert printed.rfind("\x1b[?25h") > printed.rfind("\x1b[?25l")  # the cursor is shown again
+    assert printed.endswith("sightline: interrupted\r\n")
+    # The first token stands in the list, and again in the text below it.
+    after = printed[printed.rindex("\x1b[?25h") :]
+    assert after.split("\r\n")[1].strip()

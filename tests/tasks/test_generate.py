@@ -107,6 +107,7 @@ def test_the_stream_is_the_whole_and_sources_are_words_by_place(
     whole = talkative[1].decode(tokens_of(result), skip_special_tokens=True)
     assert result.text == "".join(u.text for u in result.units) == whole.rstrip("\ufffd")
     for unit in result.units:
+        assert result.text[unit.start : unit.end] == unit.text
         shares = [source.share for source in unit.sources]
         assert shares == sorted(shares, reverse=True)
         assert 0 < sum(shares) <= 1
@@ -239,6 +240,7 @@ def test_a_prompt_that_just_fits_is_continued_and_one_token_more_is_not(talkativ
         ({"max_new_tokens": 0}, "max_new_tokens is 0"),
         ({"focus": -1}, "focus is -1"),
         ({"temperature": -0.1}, "temperature is -0.1"),
+        ({"temperature": 1e-40}, "temperature is 1e-40; divided by so little"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"temperature": 1.0, "top_p": 0.0}, "top_p is 0.0"),
         ({"temperature": 1.0, "top_p": 1.5}, "top_p is 1.5"),
@@ -262,7 +264,7 @@ def test_a_prompt_without_text_is_refused_before_a_model_is_loaded(prompt: str, 
 def test_models_that_cannot_are_refused(pair: tuple[Any, Any]) -> None:
     model, tokenizer = pair
     model.config.is_encoder_decoder = True
-    with pytest.raises(ModelError, match="has an encoder and a decoder"):
+    with pytest.raises(ModelError, match=r"has an encoder and a decoder.*sightline translate.*decoder-only"):
         generate(PROMPT, model=pair)
     model.config.is_encoder_decoder = False
     template, tokenizer.chat_template = tokenizer.chat_template, None
@@ -273,13 +275,30 @@ def test_models_that_cannot_are_refused(pair: tuple[Any, Any]) -> None:
         tokenizer.chat_template = template
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_whose_logits_are_no_numbers_is_refused(pair: tuple[Any, Any], temperature: float) -> None:
+    with torch.no_grad():
+        pair[0].lm_head.weight[7] = float("nan")
+    with pytest.raises(ModelError, match="logits are not numbers"):
+        generate(PROMPT, model=pair, temperature=temperature)
+
+
+def test_the_least_temperature_draws_the_likeliest(talkative: tuple[Any, Any]) -> None:
+    coldest = generate(PROMPT, model=talkative, max_new_tokens=12, temperature=1e-6, seed=1)
+    assert tokens_of(coldest) == tokens_of(generate(PROMPT, model=talkative, max_new_tokens=12))
+
+
 def test_to_dict_has_exactly_the_promised_keys() -> None:
-    unit = Produced(3, "Eggs", -0.5, (Source("prompt", 0, 3, "How", 0.25),))
-    result = Generation("Eggs", (unit,), "stop", "tiny", 0.5, 1000)
+    first = Produced(4, " ", 0, -1.5)
+    unit = Produced(3, "Eggs", 1, -0.5, (Source("prompt", 0, 3, "How", 0.25),))
+    result = Generation(" Eggs", (first, unit), "stop", "tiny", 0.5, 1000)
     source = {"where": "prompt", "start": 0, "end": 3, "text": "How", "share": 0.25}
     assert json.loads(json.dumps(result.to_dict())) == {
-        "text": "Eggs",
-        "units": [{"text": "Eggs", "log_prob": -0.5, "sources": [source]}],
+        "text": " Eggs",
+        "units": [
+            {"text": " ", "start": 0, "end": 1, "log_prob": -1.5, "citations": [], "supported": None},
+            {"text": "Eggs", "start": 1, "end": 5, "log_prob": -0.5, "citations": [source], "supported": None},
+        ],
         "ended": "stop",
         "model": "tiny",
         "seconds": 0.5,

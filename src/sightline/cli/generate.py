@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import json
-import math
+import shutil
 import sys
-import unicodedata
-from collections.abc import Iterable, Iterator
-from io import StringIO
+import time
+from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from .. import _resident
 from ..models import DEFAULT
+from ._flow import Flow
 from ._output import check_target, write
 from ._page import page
 from ._progress import shown
+from ._tokens import harmless, listing
 
 if TYPE_CHECKING:
     from ..models import Progress
-    from ..tasks.generation import Produced, Source
+    from ..tasks.generation import Produced
 
 __all__ = ["command"]
-
-_SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
-_WIDTH = 18
-"""Columns for a token in the list of tokens with their sources."""
 
 
 @click.command("generate")
@@ -65,7 +63,7 @@ def command(
     """Write what follows PROMPT (a text, or - for standard input), token by token, as it is produced.
 
     With --focus N each token is listed with its probability and the N words it drew on most, with their shares of the
-    token's relevance: words of the prompt, and, marked ↑, words written before it.
+    token's relevance: words of the prompt, and, marked ↑, words written before it. The text comes after the list.
 
     Of a prompt from a file or standard input the line end at its end is left out.
     """
@@ -90,8 +88,10 @@ def command(
         "chat": not raw,
         "focus": focus,
     }
+    count = _Count(model, max_new_tokens)
     if not as_json and output is None:
-        _live(text, asked)
+        _live(count.of(_started(text, asked)), bool(focus))
+        count.say()
         return
     with shown() as progress:
         if progress is not None:
@@ -102,29 +102,68 @@ def command(
     if as_json:
         write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
     elif focus:
-        write(page(lambda console: _listing(result.units, console), output), output)
+        write(page(lambda console: listing(result.units, console), output), output)
     else:
         write(result.text, output)
 
 
-def _live(prompt: str, asked: dict[str, Any]) -> None:
-    """Print tokens as they come, each as soon as it is there."""
-    tokens = _started(prompt, asked)
+def _live(tokens: Iterator[Produced], focus: bool) -> None:
+    """Print tokens as they come, each as soon as it is there; on a terminal word by word."""
     terminal = sys.stdout.isatty()
-    if asked["focus"]:
-        console = Console(highlight=False) if terminal else Console(width=100_000, highlight=False)
-        _listing(tokens, console)
+    # The first is waited for here: what tells of progress until then is off the terminal before anything is printed.
+    first = next(tokens, None)
+    found = tokens if first is None else chain([first], tokens)
+    if focus:
+        listing(found, Console(highlight=False) if terminal else Console(width=100_000, highlight=False))
         return
+    flow = Flow(lambda text: click.echo(text, nl=False), lambda: shutil.get_terminal_size().columns)
     written = False
     try:
-        for token in tokens:
+        for token in found:
             written = True
-            click.echo(_harmless(token.text) if terminal else token.text, nl=False)
-    except BaseException:
-        if written:  # what is printed next begins a line
+            if terminal:
+                flow.add(harmless(token.text))
+            else:
+                click.echo(token.text, nl=False)
+    except BaseException as error:
+        flow.close()
+        # What is printed next begins a line. Click sees to that itself after an interrupt, on standard error.
+        if written and not (terminal and isinstance(error, KeyboardInterrupt)):
             click.echo()
         raise
+    flow.close()
     click.echo()
+
+
+class _Count:
+    """What a run came to: tokens, how fast they came, and the most memory held."""
+
+    def __init__(self, model: str, limit: int) -> None:
+        self._model = model
+        self._limit = limit
+        self._times = [time.perf_counter()]
+        _resident.restart_peak()
+
+    def of(self, tokens: Iterator[Produced]) -> Iterator[Produced]:
+        """The tokens, counted and timed."""
+        for token in tokens:
+            self._times.append(time.perf_counter())
+            yield token
+
+    def say(self) -> None:
+        """One line on standard error, where all that is printed goes to a terminal."""
+        if not (sys.stdout.isatty() and sys.stderr.isatty()):
+            return
+        start, *times = self._times
+        parts = [self._model, "1 token" if len(times) == 1 else f"{len(times):,} tokens"]
+        if len(times) == self._limit:
+            parts[-1] += " (the limit)"
+        if times:
+            parts.append(f"first after {times[0] - start:.1f} s")
+        if len(times) > 1:
+            parts[-1] += f", then {(len(times) - 1) / (times[-1] - times[0]):.1f}/s"
+        parts.append(f"peak {_resident.peak() / 1e9:.2f} GB")
+        Console(stderr=True, highlight=False).print(Text(" · ".join(parts), style="dim"))
 
 
 def _started(prompt: str, asked: dict[str, Any]) -> Iterator[Produced]:
@@ -147,33 +186,3 @@ def _started(prompt: str, asked: dict[str, Any]) -> Iterator[Produced]:
     if first is not None:
         yield first
         yield from tokens
-
-
-def _listing(tokens: Iterable[Produced], console: Console) -> None:
-    """A line for each token, as it comes: itself, its probability, where it looked. Then the whole text."""
-    written: list[str] = []
-    wide = not console.is_terminal
-    for token in tokens:
-        written.append(token.text)
-        sign = "".join(_SIGNS.get(c, c) for c in _harmless(token.text)) or "…"
-        line = Text.assemble((sign, "bold"), " " * max(1, _WIDTH - cell_len(sign)))
-        line.append(f"{math.exp(token.log_prob):4.0%}  ", style="cyan")
-        line.append(" · ".join(_source(source) for source in token.sources), style="dim")
-        console.print(line, soft_wrap=wide, overflow="fold")
-        console.file.flush()
-    console.print()
-    console.print(Text(_harmless("".join(written))), soft_wrap=wide)
-
-
-def _source(source: Source) -> str:
-    return f"{'↑' if source.where == 'output' else ''}{_harmless(source.text)} {source.share:.0%}"
-
-
-def _harmless(text: str) -> str:
-    """The text without what would command a terminal: control characters other than line ends and tabs."""
-    if text.isprintable():
-        return text
-    made = StringIO()
-    for c in text:
-        made.write(c if c in _SIGNS or unicodedata.category(c) != "Cc" else "\ufffd")
-    return made.getvalue()

@@ -13,6 +13,9 @@ from ...errors import SpecError
 
 __all__ = ["Chooser", "Sampling"]
 
+_COLDEST = 1e-6
+"""The least temperature that draws. Logits that differ in the fourth digit are e¹⁰⁰ apart here: nothing is lost."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -34,6 +37,11 @@ class Sampling:
             raise SpecError(
                 f"temperature is {self.temperature}; it divides the logits. Pass a number above 0, or 0 to always take "
                 "the likeliest token."
+            )
+        if 0 < self.temperature < _COLDEST:
+            raise SpecError(
+                f"temperature is {self.temperature}; divided by so little, logits overflow, and no token but the "
+                f"likeliest could be drawn. Pass 0 to take that one, or {_COLDEST} and more."
             )
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise SpecError(f"top_p is {self.top_p}; it is a probability. Pass a number above 0, at most 1.")

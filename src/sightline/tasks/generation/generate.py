@@ -34,15 +34,22 @@ __all__ = ["Generation", "Produced", "Source", "generate", "stream"]
 class Produced:
     """A token as it was produced.
 
-    `text` is what it added to the output: a token that ends in the middle of a character adds what is whole, and the
-    token that completes the character adds it. `log_prob` is log p(token | all before) in nats, of the model itself:
-    before temperature, top_k and top_p. `sources` is where the model looked, largest share first, empty without focus.
+    `text` is what it added to the output, characters start … end − 1 of it: a token that ends in the middle of a
+    character adds what is whole, and the token that completes the character adds it. `log_prob` is log p(token | all
+    before) in nats, of the model itself: before temperature, top_k and top_p. `sources` is where the model looked,
+    largest share first, empty without focus.
     """
 
     token: int
     text: str
+    start: int
     log_prob: float
     sources: tuple[Source, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Where its text ends in the output."""
+        return self.start + len(self.text)
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,26 @@ class Generation:
     peak_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON; a unit has its text, log_prob and sources."""
+        """As plain data for JSON; a unit has its text, its place in the whole text, log_prob, citations and supported.
+
+        Citations are the sources: each a word's text, its place (`where` "prompt" or "output") and its share. They are
+        shares of what was read, not measured drops: measuring one is a run of the model for each word and token.
+
+        `supported` is null, not known. It says in other tasks that a text loses log-probability without the document;
+        here there is no document that the text was to rest on, and a share cannot stand in for that drop: shares are
+        parts of one whole, and as large for a token that the prompt did nothing for.
+        """
         return {
             "text": self.text,
             "units": [
-                {"text": unit.text, "log_prob": unit.log_prob, "sources": [asdict(source) for source in unit.sources]}
+                {
+                    "text": unit.text,
+                    "start": unit.start,
+                    "end": unit.end,
+                    "log_prob": unit.log_prob,
+                    "citations": [asdict(source) for source in unit.sources],
+                    "supported": None,
+                }
                 for unit in self.units
             ],
             "ended": self.ended,
@@ -166,15 +188,18 @@ class _Job:
         chooser = Chooser(self.sampling, reader.model.device)
         written = Written(self.tokenizer, self.encoded.tokens)
         focus = Focus(self.prompt, self.encoded.places, self.focus) if self.focus else None
+        length = 0
         for _ in range(self.max_new_tokens):
             with models.quiet():
                 row = Row(reader, token) if focus is not None else None
                 logits = reader.next_logits(token) if row is None else row.logits
+                _check_numbers(logits, self.name)
                 token = chooser.choose(logits)
                 if token in stop:
                     return
                 sources = () if focus is None or row is None else focus.sources(row.relevance(token))
-            unit = Produced(token, written.add(token), _log_prob(logits, token), sources)
+            unit = Produced(token, written.add(token), length, _log_prob(logits, token), sources)
+            length = unit.end
             if focus is not None:
                 focus.add(unit.text)
             yield unit
@@ -199,7 +224,8 @@ def _prepared(
     if getattr(network.config, "is_encoder_decoder", False):
         raise ModelError(
             f"{name} was asked to write after a prompt; it has an encoder and a decoder, which turn one text into "
-            "another and do not continue one. Use a decoder-only model, such as smollm2-135m."
+            "another and do not continue one. Translate with it (sightline translate), or use a decoder-only model, "
+            "such as smollm2-135m."
         )
     with models.quiet():
         encoded = encode(prompt, tokenizer, chat=chat)
@@ -213,6 +239,14 @@ def _prepared(
     return _Job(
         name, Reader(network), tokenizer, prompt, encoded, max_new_tokens, sampling, focus, progress or _nothing
     )
+
+
+def _check_numbers(logits: torch.Tensor, name: str) -> None:
+    if bool(torch.isnan(logits).any()):
+        raise ModelError(
+            f"{name} was asked for the next token; its logits are not numbers (NaN), as those of damaged or "
+            "overflowing weights are. Fetch the model again, or load it in a wider type."
+        )
 
 
 def _log_prob(logits: torch.Tensor, token: int) -> float:
