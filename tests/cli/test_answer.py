@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -25,11 +26,15 @@ def test_json_is_all_that_is_printed_and_has_the_promised_keys(document: str, mo
     assert run(["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6", "--json"]) == 0
     out, err = capfd.readouterr()
     result = json.loads(out)
-    assert list(result) == ["answer", "citations", "model", "seconds", "peak_bytes", "supported", "document_drop"]
+    assert list(result) == [
+        "answer", "verdict", "citations", "model", "seconds", "peak_bytes", "supported", "document_drop", "units",
+        "windows", "searched",
+    ]  # fmt: skip
     assert result["model"] == model
     assert len(result["citations"]) == 3
     for citation in result["citations"]:
-        assert list(citation) == ["text", "start", "end", "line", "relevance", "drop", "direct_drop"]
+        assert list(citation) == ["text", "start", "end", "line", "relevance", "drop", "direct_drop", "source"]
+        assert citation["source"] == document
         assert DOCUMENT[citation["start"] : citation["end"]] == citation["text"]
     assert err == ""
 
@@ -40,11 +45,11 @@ def test_people_get_the_answer_then_each_citation_then_what_it_cost(document: st
     result = json.loads(capfd.readouterr().out)
     assert run(arguments) == 0
     out, err = capfd.readouterr()
-    assert out.startswith(result["answer"].splitlines()[0])
+    assert result["answer"].splitlines()[0] in out
     for number, citation in enumerate(result["citations"], 1):
         where = (
             f"[{number}] drop {citation['drop']:.2f} nats · relevance {citation['relevance']:.1%} · "
-            f"line {citation['line']}, characters {citation['start']}–{citation['end']}\n"
+            f"{document}, line {citation['line']}, characters {citation['start']}–{citation['end']}\n"
         )
         assert f"{where}    {' '.join(citation['text'].split())}\n" in out
     assert "[3]" not in out
@@ -57,15 +62,21 @@ def test_people_get_the_answer_then_each_citation_then_what_it_cost(document: st
 def test_an_answer_without_support_is_marked_and_one_with_it_is_not(
     threshold: float, document: str, model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # By name it is the function, which hides the module.
-    monkeypatch.setattr(importlib.import_module("sightline.tasks.answering.answer"), "SUPPORT", threshold)
+    monkeypatch.setattr("sightline.evidence.SUPPORT", threshold)
+    monkeypatch.setattr(importlib.import_module("sightline.tasks.answering.result"), "SUPPORT", threshold)
     arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6"]
     assert run([*arguments, "--json"]) == 0
     result = json.loads(capfd.readouterr().out)
     assert result["supported"] is (threshold < 0)
     assert run(arguments) == 0
-    mark = f"not supported by the document: hiding all of it costs the answer {result['document_drop']:.2f} nats"
-    assert (mark in capfd.readouterr().out) is (threshold > 0)
+    out = capfd.readouterr().out
+    mark = (
+        f"not in the document: hiding all that was read costs the model's answer {result['document_drop']:.2f} nats, "
+        f"under {threshold:g}\nthe model said: {result['answer'].splitlines()[0]}"
+    )
+    assert out.startswith(mark) is (threshold > 0)
+    assert out.startswith(result["answer"].splitlines()[0]) is (threshold < 0)
+    assert result["verdict"] == ("in the document" if threshold < 0 else "not in the document")
 
 
 def test_the_document_may_come_from_standard_input(
@@ -94,7 +105,10 @@ def test_a_result_file_holds_what_would_be_printed_and_keeps_its_permissions(
     ("arguments", "why"),
     [
         (["answer", "absent.txt", QUESTION], "'absent.txt' was given as the document; there is no such file"),
-        (["answer", ".", QUESTION], "'.' was given as the document; it is a folder"),
+        (["answer", "folder", QUESTION], "'folder' was given as a folder of documents; it holds no file of UTF-8 text"),
+        (["answer", "paper.pdf", QUESTION], "it is a PDF. Convert it to text first"),
+        (["answer", "-", "-", QUESTION], "it can be read only once"),
+        (["answer", "latin.txt", "ferry.md"], "The question comes last, and 'ferry.md' is a file"),
         (["answer", "empty.txt", QUESTION], "'empty.txt' was given as the document; it is empty"),
         (["answer", "binary.bin", QUESTION], "'binary.bin' was given as the document; it is a binary file"),
         (["answer", "latin.txt", QUESTION], "'latin.txt' was given as the document; it is not UTF-8 text"),
@@ -104,7 +118,7 @@ def test_a_result_file_holds_what_would_be_printed_and_keeps_its_permissions(
         (["answer", "ferry.md", QUESTION, "-o", "absent/out.txt"], "the folder 'absent' does not exist"),
         (["answer", "ferry.md", QUESTION, "-o", "."], "that is a folder"),
         (["answer", "ferry.md", QUESTION, "--max-new-tokens", "0"], "0 is not in the range x>=1"),
-        (["answer", "ferry.md"], "Missing argument 'QUESTION'"),
+        (["answer", "ferry.md"], "Missing argument 'DOCUMENT...'"),
         (["anwser"], "No such command 'anwser'"),
     ],
 )
@@ -112,6 +126,8 @@ def test_bad_input_is_one_message_and_exit_code_2(
     arguments: list[str], why: str, document: str, monkeypatch: pytest.MonkeyPatch, capfd: Captured
 ) -> None:
     monkeypatch.chdir(Path(document).parent)
+    Path("folder").mkdir()
+    Path("paper.pdf").write_bytes(b"%PDF-1.7")
     Path("empty.txt").touch()
     Path("binary.bin").write_bytes(b"\x7fELF\x00\x01")
     Path("latin.txt").write_bytes("café".encode("latin-1"))
@@ -122,9 +138,74 @@ def test_bad_input_is_one_message_and_exit_code_2(
     assert "Traceback" not in err
 
 
-def test_a_document_too_long_is_bad_input(document: str, model: str, capfd: Captured) -> None:
+def test_a_context_without_room_is_bad_input(document: str, model: str, capfd: Captured) -> None:
     assert run(["answer", document, QUESTION, "--model", model, "--max-new-tokens", "500"]) == 2
-    assert "the context of" in capfd.readouterr().err
+    assert "context is 512 tokens" in capfd.readouterr().err
+
+
+def test_folders_and_files_are_searched_and_citations_name_the_file(
+    document: str, model: str, tmp_path: Path, capfd: Captured
+) -> None:
+    folder = tmp_path / "more"
+    folder.mkdir()
+    (folder / "sea.txt").write_text("The tide was low. Nobody came. " * 60)
+    (folder / "paper.pdf").write_bytes(b"%PDF-1.7")
+    arguments = ["answer", document, str(folder), QUESTION, "--model", model, "--max-new-tokens", "6"]
+    assert run([*arguments, "--json"]) == 0
+    out, err = capfd.readouterr()
+    result = json.loads(out)
+    assert err == f"sightline: skipped {folder / 'paper.pdf'} (it is a PDF)\n"
+    assert document in {window["source"] for window in result["windows"]}
+    assert result["searched"] > len(result["windows"])
+    assert run(arguments) == 0
+    page = capfd.readouterr().out
+    assert f"read, of {result['searched']} passages: " in page
+    for window in result["windows"]:
+        assert f"{window['source']}, line" in page
+
+
+def test_on_a_terminal_the_answer_is_written_as_it_is_produced(document: str, model: str) -> None:
+    """A terminal of its own: the text is there before the evidence is looked for, and once."""
+    import pty
+
+    command = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6", "--citations", "1"]
+    plain = subprocess.run(
+        [sys.executable, "-c", STREAMING, *command, "--json"], stdout=subprocess.PIPE, check=True, text=True
+    )
+    said = json.loads(plain.stdout[plain.stdout.index("{") :])["answer"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([sys.executable, "-c", STREAMING, *command], stdout=theirs, stderr=subprocess.DEVNULL) as run:
+        os.close(theirs)
+        got = b""
+        while True:
+            try:
+                more = os.read(ours, 4096)
+            except OSError:  # Linux's way of saying that the other side has closed
+                break
+            if not more:
+                break
+            got += more
+        assert run.wait() == 0
+    os.close(ours)
+    shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", got.decode()).replace("\r\n", "\n")
+    written, _, rest = shown.partition("<evidence>")
+    assert written.strip() == "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in said).strip()
+    assert "[1]" in rest
+    assert " s · peak memory " in rest
+
+
+STREAMING = """
+import sys
+from sightline.cli import main
+import sightline.tasks.answering.answer as _
+module = sys.modules["sightline.tasks.answering.answer"]
+measured = module.document_drop
+def told(*given):
+    print("<evidence>", flush=True)
+    return measured(*given)
+module.document_drop = told
+sys.exit(main())
+"""
 
 
 def test_debug_adds_the_traceback(document: str, capfd: Captured) -> None:
@@ -140,7 +221,7 @@ def test_a_defect_is_told_in_one_line_and_exit_code_1(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("sightline.reader.Reader.generate", broken)
+    monkeypatch.setattr("sightline.reader.Reader.next_logits", broken)
     assert run(["answer", document, QUESTION, "--model", model]) == 1
     assert capfd.readouterr().err == (
         "sightline: unexpected ZeroDivisionError: oh. Run again with --debug for details.\n"
@@ -165,10 +246,10 @@ INTERRUPTIBLE = """
 import sys, time
 from sightline.cli import main
 from sightline.reader import Reader
-def generate(*_):
+def next_logits(*_):
     print("answering", file=sys.stderr, flush=True)
     time.sleep(60)
-Reader.generate = generate
+Reader.next_logits = next_logits
 sys.exit(main())
 """
 

@@ -14,6 +14,8 @@ from sightline.reader import Reader
 from sightline.tasks import Answer, Citation, answer
 from sightline.tasks._meter import Meter
 from sightline.tasks._prompt import Prompt
+from sightline.tasks.answering import Window
+from sightline.tasks.documents import Document
 from tiny_model import CONTEXT, DOCUMENT
 
 QUESTION = "How is the fare paid?"
@@ -50,18 +52,34 @@ def test_the_same_question_twice_gives_the_same_answer(talkative: tuple[Any, Any
 
 
 def test_to_dict_has_exactly_the_promised_keys() -> None:
-    result = Answer("Eggs.", (Citation("Fares.", 3, 9, 2, 0.25, 1.5, 1.25),), "tiny", 0.5, 1000, 7.5)
+    cited = Citation("Fares.", 3, 9, 2, 0.25, 1.5, 1.25, "ferry.txt")
+    result = Answer("Eggs.", (cited,), "tiny", 0.5, 1000, 7.5, (Window("ferry.txt", 0, 40, 1, 3),), 12)
+    citation = {
+        "text": "Fares.",
+        "start": 3,
+        "end": 9,
+        "line": 2,
+        "relevance": 0.25,
+        "drop": 1.5,
+        "direct_drop": 1.25,
+        "source": "ferry.txt",
+    }
     assert json.loads(json.dumps(result.to_dict())) == {
         "answer": "Eggs.",
-        "citations": [
-            {"text": "Fares.", "start": 3, "end": 9, "line": 2, "relevance": 0.25, "drop": 1.5, "direct_drop": 1.25}
-        ],
+        "verdict": "in the document",
+        "citations": [citation],
         "model": "tiny",
         "seconds": 0.5,
         "peak_bytes": 1000,
         "supported": True,
         "document_drop": 7.5,
+        "units": [{"text": "Eggs.", "citations": [citation], "supported": True}],
+        "windows": [{"source": "ferry.txt", "start": 0, "end": 40, "line": 1, "last_line": 3}],
+        "searched": 12,
     }
+    assert replace(result, document_drop=0.5).verdict == "not in the document"
+    nothing = replace(result, text="", citations=(), document_drop=0.0)
+    assert (nothing.verdict, nothing.to_dict()["units"]) == ("no answer", [])
 
 
 def test_support_is_the_document_drop_against_the_threshold(talkative: tuple[Any, Any]) -> None:
@@ -123,23 +141,93 @@ def test_no_citations_are_measured_where_none_are_wanted(talkative: tuple[Any, A
 def test_a_model_that_says_nothing_gives_an_empty_answer(
     pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.reader.Reader.generate", lambda *_: [])
+    end = pair[1].eos_token_id
+    monkeypatch.setattr("sightline.reader.Reader.next_logits", lambda *_: torch.arange(end + 1))
     result = answer(DOCUMENT, QUESTION, model=pair)
     assert (result.text, result.citations) == ("", ())
     assert (result.document_drop, result.supported) == (0, False)
 
 
-def test_a_document_longer_than_the_context_is_refused_with_both_numbers(pair: tuple[Any, Any]) -> None:
-    long = DOCUMENT * 10
-    with pytest.raises(InputError, match=rf"it has [\d,]+ tokens and .* take 64 more.* is {CONTEXT} tokens"):
-        answer(long, QUESTION, model=pair)
-
-
-def test_a_document_that_just_fits_is_answered_and_one_token_more_is_not(talkative: tuple[Any, Any]) -> None:
+def test_a_document_that_just_fits_is_read_whole_and_one_token_more_is_searched(talkative: tuple[Any, Any]) -> None:
     room = CONTEXT - len(Prompt(DOCUMENT, QUESTION, talkative[1]).tokens)
-    assert answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room, citations=1).text
-    with pytest.raises(InputError):
-        answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room + 1)
+    fits = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room, citations=0)
+    assert fits.windows == (Window(None, 0, len(DOCUMENT), 1, DOCUMENT.count("\n")),)
+    assert fits.searched == 0
+    more = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room + 1, citations=0)
+    assert more.searched > 1
+    assert sum(window.end - window.start for window in more.windows) < len(DOCUMENT)
+    shorter = len(Prompt(DOCUMENT, QUESTION, talkative[1]).tokens) - len(Prompt("", QUESTION, talkative[1]).tokens)
+    assert answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=1, citations=0, reading=shorter).searched == 0
+    assert answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=1, citations=0, reading=shorter - 1).searched > 1
+
+
+def test_a_context_without_room_for_any_text_is_refused_with_the_numbers(pair: tuple[Any, Any]) -> None:
+    with pytest.raises(
+        InputError, match=rf"up to {CONTEXT - 80} tokens .* context is {CONTEXT} tokens.* take \d+\. Ask"
+    ):
+        answer(DOCUMENT * 10, QUESTION, model=pair, max_new_tokens=CONTEXT - 80)
+
+
+LONG = {"sea.txt": "The tide was low and nobody came. " * 80, "fares.md": DOCUMENT.replace("\n", "\r\n") * 2}
+
+
+def test_long_documents_are_searched_and_cited_by_name_and_place(talkative: tuple[Any, Any]) -> None:
+    result = answer(LONG, QUESTION, model=talkative, max_new_tokens=8, citations=4)
+    assert result.searched > len(result.windows)
+    # The passage that has the question's words is in another document than most passages are.
+    assert any(
+        "Fares are paid in eggs." in LONG[str(window.source)][window.start : window.end] for window in result.windows
+    )
+    assert result.citations
+    for citation in result.citations:
+        text = LONG[str(citation.source)]
+        assert text[citation.start : citation.end] == citation.text
+        assert citation.text in text.split("\r\n")[citation.line - 1]
+        assert any(
+            window.source == citation.source and window.start <= citation.start and citation.end <= window.end
+            for window in result.windows
+        )
+    for window in result.windows:
+        lines = LONG[str(window.source)].split("\r\n")
+        whole = "\r\n".join(lines[window.line - 1 : window.last_line])
+        assert LONG[str(window.source)][window.start : window.end] in whole
+    assert result.document_drop != 0
+
+
+def test_texts_by_name_and_documents_are_the_same_and_read_together_where_they_fit(talkative: tuple[Any, Any]) -> None:
+    texts = {"a": "The ferry leaves at six.", "b": "Fares are paid in eggs."}
+    first = answer(texts, QUESTION, model=talkative, max_new_tokens=4)
+    second = answer([Document(*pair) for pair in texts.items()], QUESTION, model=talkative, max_new_tokens=4)
+    assert (first.text, first.citations, first.windows) == (second.text, second.citations, second.windows)
+    assert first.windows == (Window("a", 0, 24, 1, 1), Window("b", 0, 23, 1, 1))
+    assert {(c.source, c.text, c.start) for c in first.citations} == {
+        ("a", "The ferry leaves at six.", 0),
+        ("b", "Fares are paid in eggs.", 0),
+    }
+
+
+def test_the_pieces_that_are_heard_make_up_the_answer(talkative: tuple[Any, Any]) -> None:
+    """The tiny model says random bytes, in part no characters: what is told is never taken back."""
+    pieces: list[str] = []
+    result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=40, citations=0, wrote=pieces.append)
+    assert "".join(pieces) == result.text
+    assert len(pieces) > 5
+    assert all(pieces)
+
+
+def test_a_model_with_an_encoder_is_refused_for_what_it_is(pair: tuple[Any, Any]) -> None:
+    class Config:
+        is_encoder_decoder = True
+
+    class Translator:
+        config = Config()
+        name_or_path = "marian-en-pt"
+
+    class Slow:  # what its tokenizer lacks is not to blame
+        is_fast = False
+
+    with pytest.raises(ModelError, match=r"marian-en-pt was asked to answer; it is an encoder–decoder.* smollm2-135m"):
+        answer(DOCUMENT, QUESTION, model=(Translator(), Slow()))
 
 
 @pytest.mark.parametrize("empty", ["", " \n\t"])
@@ -148,6 +236,10 @@ def test_empty_documents_and_questions_are_refused_before_a_model_is_loaded(empt
         answer(empty, QUESTION, model="no such model")
     with pytest.raises(InputError, match="the question is empty"):
         answer(DOCUMENT, empty, model="no such model")
+    with pytest.raises(InputError, match="'b' was given as the document; it is empty"):
+        answer({"a": DOCUMENT, "b": empty}, QUESTION, model="no such model")
+    with pytest.raises(InputError, match="no document was given"):
+        answer([], QUESTION, model="no such model")
 
 
 def test_options_that_make_no_sense_are_refused(pair: tuple[Any, Any]) -> None:
@@ -157,6 +249,8 @@ def test_options_that_make_no_sense_are_refused(pair: tuple[Any, Any]) -> None:
         answer(DOCUMENT, QUESTION, model=pair, citations=-1)
     with pytest.raises(SpecError, match="shortlist is 0"):
         answer(DOCUMENT, QUESTION, model=pair, shortlist=0)
+    with pytest.raises(SpecError, match="reading is 0"):
+        answer(DOCUMENT, QUESTION, model=pair, reading=0)
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:

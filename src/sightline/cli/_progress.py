@@ -18,6 +18,8 @@ _PHASES = {
     "pulling": "Fetching the model",
     "converting": "Converting the model (first time only)",
     "loading": "Loading the model",
+    "searching": "Searching the documents",
+    "choosing": "Choosing what to read",
     "reading": "Reading the document",
     "recording": "Recording",
     "saving": "Writing the trace",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable
-from io import StringIO
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -13,10 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ._page import harmless
+
 if TYPE_CHECKING:
     from ..tasks.generation import Produced, Source
 
-__all__ = ["harmless", "listing"]
+__all__ = ["listing"]
 
 _SIGNS = {"\n": "⏎", "\r": "␍", "\t": "⇥"}
 _TOKEN = 18
@@ -52,16 +53,6 @@ def listing(tokens: Iterable[Produced], console: Console) -> None:
         if written:
             console.print()
             console.print(Text(harmless("".join(written))), soft_wrap=not console.is_terminal)
-
-
-def harmless(text: str) -> str:
-    """The text without what would command a terminal: control characters other than line ends and tabs."""
-    if text.isprintable():
-        return text
-    made = StringIO()
-    for c in text:
-        made.write(c if c in _SIGNS or unicodedata.category(c) != "Cc" else "\ufffd")
-    return made.getvalue()
 
 
 def _line(token: Produced, console: Console) -> Text:

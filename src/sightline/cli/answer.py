@@ -1,9 +1,13 @@
-"""`sightline answer DOCUMENT "QUESTION"`"""
+"""`sightline answer DOCUMENT... "QUESTION"`"""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -12,71 +16,134 @@ from rich.text import Text
 
 from ..models import DEFAULT
 from ._output import check_target, write
-from ._page import page
+from ._page import harmless, one_line, page
 from ._progress import shown
 
 if TYPE_CHECKING:
+    from ..models import Progress
     from ..tasks import Answer, Citation
+    from ..tasks.answering import Window
+    from ..tasks.documents import Document, Skipped
 
 __all__ = ["command"]
 
+_LISTED = 5
+"""Skipped files, and windows, that are named; of more, how many more there are."""
 
-@click.command("answer")
-@click.argument("document")
+
+@click.command("answer", options_metavar="[OPTIONS]")
+@click.argument("documents", metavar="DOCUMENT...", nargs=-1, required=True)
 @click.argument("question")
 @click.option("--model", default=DEFAULT, show_default=True, help="A known name, a folder, or a hub id.")
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Length of the answer."
 )
 @click.option("--citations", type=click.IntRange(min=0), default=3, show_default=True, help="Sentences to measure.")
+@click.option(
+    "--reading",
+    metavar="TOKENS",
+    type=click.IntRange(min=1),
+    help="Read at most this much at once, and search what is longer.  [default: 2560]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
 def command(
-    document: str,
+    documents: tuple[str, ...],
     question: str,
     model: str,
     max_new_tokens: int,
     citations: int,
+    reading: int | None,
     as_json: bool,
     output: str | None,
     debug: bool,
 ) -> None:
-    """Answer QUESTION from DOCUMENT (a UTF-8 text file, or - for standard input) and show where the answer came from.
+    """Answer QUESTION from one DOCUMENT or several, of any length, and show where the answer came from.
 
-    Each cited sentence comes with its share of the relevance of the whole document and its measured drop: by how many
-    nats the answer's log-probability falls when the sentence is taken out. An answer that loses little when the whole
-    document is hidden from it is marked as not supported.
+    A DOCUMENT is a UTF-8 text file, - for standard input, or a folder, of which every text file is read, also in the
+    folders in it. QUESTION comes last.
+
+    Each cited sentence comes with its share of the relevance of all that was read and its measured drop: by how many
+    nats the answer's log-probability falls when the sentence is taken out. An answer that loses little when everything
+    is hidden from it is marked as not in the document.
+
+    More text than is read at once is searched, first by the words of the question, then by what the question attends
+    to; which lines were read is said under the answer.
     """
     check_target(output)
+    if Path(question).is_file():
+        raise click.UsageError(f"The question comes last, and {question!r} is a file. Ask something of it.")
     # These import torch: after the options are known to be good, and not for --help.
-    from ..tasks.documents import check_question, read_document
+    from ..tasks.documents import check_question, read_documents
 
     check_question(question)
-    text = read_document(document)
-    with shown() as progress:
-        if progress is not None:
-            progress("starting", 0, None)
-        from ..tasks import answer
-
-        result = answer(
-            text, question, model=model, max_new_tokens=max_new_tokens, citations=citations, progress=progress
-        )
+    texts, skipped = read_documents(documents)
+    if skipped:
+        click.echo(_skipped(skipped), err=True)
+    asked: dict[str, Any] = {"model": model, "max_new_tokens": max_new_tokens, "citations": citations}
+    if reading is not None:
+        asked["reading"] = reading
+    live = not as_json and output is None and sys.stdout.isatty()
+    result = _answered(texts, question, asked, live)
     if as_json:
         write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
     else:
-        write(page(lambda console: _page(result, console), output), output)
+        write(page(lambda console: _page(result, console, live), output), output)
 
 
-def _page(result: Answer, console: Console) -> None:
-    console.print(Text(result.text or "(the model gave no answer)", style="bold"))
-    if result.text and not result.supported:
+def _answered(texts: Sequence[Document], question: str, asked: dict[str, Any], live: bool) -> Answer:
+    """The answer. With `live` its text is printed as it is written, while no progress is on the terminal."""
+    written = False
+    with ExitStack() as stack:
+        progress = stack.enter_context(shown())
+        if progress is not None:
+            progress("starting", 0, None)
+        console = Console(highlight=False) if live else None
+
+        def tell(phase: str, done: int, total: int | None) -> None:
+            nonlocal written, progress
+            if written and phase != "answering":  # the answer is complete
+                click.echo()
+                written = False
+                progress = stack.enter_context(shown())
+            if progress is not None and not written:
+                progress(phase, done, total)
+
+        def wrote(piece: str) -> None:
+            nonlocal written
+            if not written:
+                stack.close()
+                written = True
+            if console is not None:
+                console.print(Text(harmless(piece), style="bold"), end="", soft_wrap=True)
+                console.file.flush()
+
+        from ..tasks import answer
+
+        heard: Progress | None = None if progress is None and not live else tell
+        try:
+            return answer(texts, question, progress=heard, wrote=wrote if live else None, **asked)
+        finally:
+            if written:  # what is printed next begins a line
+                click.echo()
+
+
+def _page(result: Answer, console: Console, live: bool) -> None:
+    """The result; after a `live` answer what comes under it."""
+    if result.verdict == "not in the document":
         console.print(Text(_unsupported(result), style="bold red"))
+        if not live:
+            console.print(Text.assemble(("the model said: ", "dim"), result.text))
+    elif not live or not result.text:
+        console.print(Text(result.text or "(the model gave no answer)", style="bold"))
     for number, citation in enumerate(result.citations, 1):
         console.print()
         console.print(Text.assemble((f"[{number}]", "cyan"), f" {_where(citation)}"))
-        console.print(Padding(Text(_one_line(citation.text), style="italic"), (0, 0, 0, 4)))
+        console.print(Padding(Text(one_line(citation.text), style="italic"), (0, 0, 0, 4)))
     console.print()
+    if result.searched:
+        console.print(Text(_read(result), style="dim"))
     peak = f"{result.peak_bytes / 1e9:.2f} GB"
     console.print(Text(f"{result.model} · {result.seconds:.1f} s · peak memory {peak}", style="dim"))
 
@@ -85,17 +152,37 @@ def _unsupported(result: Answer) -> str:
     from ..evidence import SUPPORT
 
     return (
-        f"not supported by the document: hiding all of it costs the answer {result.document_drop:.2f} nats, "
+        f"not in the document: hiding all that was read costs the model's answer {result.document_drop:.2f} nats, "
         f"under {SUPPORT:g}"
     )
 
 
 def _where(citation: Citation) -> str:
     return (
-        f"drop {citation.drop:.2f} nats · relevance {citation.relevance:.1%} · line {citation.line}, "
-        f"characters {citation.start}–{citation.end}"
+        f"drop {citation.drop:.2f} nats · relevance {citation.relevance:.1%} · {_named(citation.source)}"
+        f"line {citation.line}, characters {citation.start}–{citation.end}"
     )
 
 
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
+def _read(result: Answer) -> str:
+    windows = result.windows
+    places = [f"{_named(window.source)}{_lines(window)}" for window in windows]
+    return f"read, of {result.searched:,} passages: {_some(places)}"
+
+
+def _lines(window: Window) -> str:
+    return f"line {window.line}" if window.line == window.last_line else f"lines {window.line}–{window.last_line}"
+
+
+def _skipped(skipped: Sequence[Skipped]) -> str:
+    return f"sightline: skipped {_some([f'{skip.place} ({skip.why})' for skip in skipped])}"
+
+
+def _some(found: Sequence[str]) -> str:
+    """A list that stays short."""
+    more = len(found) - _LISTED
+    return ", ".join(found[:_LISTED]) + (f", and {more:,} more" if more > 0 else "")
+
+
+def _named(source: str | None) -> str:
+    return "" if source is None else f"{harmless(source)}, "

@@ -18,9 +18,9 @@ from .. import _resident
 from ..models import DEFAULT
 from ._flow import Flow
 from ._output import check_target, write
-from ._page import page
+from ._page import harmless, page
 from ._progress import shown
-from ._tokens import harmless, listing
+from ._tokens import listing
 
 if TYPE_CHECKING:
     from ..models import Progress

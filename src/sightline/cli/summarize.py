@@ -12,7 +12,7 @@ from rich.text import Text
 
 from ..models import DEFAULT
 from ._output import check_target, write
-from ._page import page
+from ._page import one_line, page
 from ._progress import shown
 
 if TYPE_CHECKING:
@@ -83,16 +83,16 @@ def command(
 def _page(result: Summary, console: Console) -> None:
     if result.excerpts:
         for excerpt in result.excerpts:
-            console.print(Text(_one_line(excerpt.text), style="bold"))
+            console.print(Text(one_line(excerpt.text), style="bold"))
             console.print(Padding(Text(f"score {excerpt.score:.2f} · {_place(excerpt)}", style="dim"), (0, 0, 0, 4)))
     elif not result.text:
         console.print(Text("(the model gave no summary)", style="bold"))
     for sentence in result.sentences:
         mark = ("  [not supported]", "bold red") if sentence.supported is False else ("", "")
-        console.print(Text.assemble((_one_line(sentence.text), "bold"), mark))
+        console.print(Text.assemble((one_line(sentence.text), "bold"), mark))
         for citation in sentence.citations:
             console.print(Padding(Text(_where(citation), style="cyan"), (0, 0, 0, 4)))
-            console.print(Padding(Text(_one_line(citation.text), style="italic"), (0, 0, 0, 8)))
+            console.print(Padding(Text(one_line(citation.text), style="italic"), (0, 0, 0, 8)))
     console.print()
     if result.truncated:
         console.print(Text("cut off at its greatest length; --max-new-tokens allows more", style="dim"))
@@ -109,7 +109,3 @@ def _where(citation: Citation) -> str:
 
 def _place(quoted: Citation | Excerpt) -> str:
     return f"line {quoted.line}, characters {quoted.start}–{quoted.end}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

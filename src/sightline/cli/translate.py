@@ -12,6 +12,7 @@ import click
 
 from .._files import replacing
 from ._output import check_target, write
+from ._page import one_line
 from ._progress import shown
 
 if TYPE_CHECKING:
@@ -126,12 +127,8 @@ def _aligned(sentence: Sentence) -> str:
     """A sentence, its translation, and a line for each word."""
     (source,) = sentence.sources
     width = max((len(word.text) for word in sentence.words), default=0)
-    lines = [_one_line(source.text), _one_line(sentence.text)]
+    lines = [one_line(source.text), one_line(sentence.text)]
     for word in sentence.words:
         seen = ", ".join(f"{s.text} {s.weight:.2f}" for s in word.sources)
         lines.append(f"    {word.text:<{width}} ← {seen}")
     return "\n".join([*lines, "", ""])
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

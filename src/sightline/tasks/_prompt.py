@@ -30,11 +30,14 @@ class Prompt:
     tokens: tuple[int, ...] = field(init=False, repr=False)
     places: tuple[Span | None, ...] = field(init=False, repr=False)
     """Where each token lies in the document, None for those outside it."""
+    asked: int = field(init=False, repr=False)
+    """The number of the token that the question begins with."""
 
     def __post_init__(self) -> None:
-        tokens, places = self._encode(self.document)
+        tokens, places, asked = self._encode(self.document)
         object.__setattr__(self, "tokens", tokens)
         object.__setattr__(self, "places", places)
+        object.__setattr__(self, "asked", asked)
 
     def without(self, span: Span) -> tuple[int, ...]:
         """The tokens of this prompt with a sentence taken out of its document, and the blanks it leaves behind."""
@@ -46,10 +49,12 @@ class Prompt:
             before = before.rstrip(" \t")
         return self._encode(before + self.document[end:])[0]
 
-    def _encode(self, document: str) -> tuple[tuple[int, ...], tuple[Span | None, ...]]:
+    def _encode(self, document: str) -> tuple[tuple[int, ...], tuple[Span | None, ...], int]:
         before, after = frame(self.tokenizer)
         head, _ = text_tokens(self.tokenizer, before, control=True)
         body, places = text_tokens(self.tokenizer, f"{document}\n\n{self.order} {self.question}")
         tail, _ = text_tokens(self.tokenizer, after, control=True)
+        question = len(document) + len(f"\n\n{self.order} ")
+        asked = len(head) + next((at for at, place in enumerate(places) if place.end > question), len(body))
         inside = [Span(p.start, min(p.end, len(document))) if p.start < len(document) else None for p in places]
-        return (*head, *body, *tail), (*[None] * len(head), *inside, *[None] * len(tail))
+        return (*head, *body, *tail), (*[None] * len(head), *inside, *[None] * len(tail)), asked

@@ -14,9 +14,10 @@ __all__ = ["Citation", "cited", "line_of"]
 class Citation:
     """A sentence that what was written rests on: document[start:end] == text, which begins on line `line` (from 1).
 
-    `relevance` is its share of the relevance of the whole document, 0 … 1. `drop` is measured: by how many nats the
+    `relevance` is its share of the relevance of all that was read, 0 … 1. `drop` is measured: by how many nats the
     log-probability of what was written falls when the sentence is taken out of the document. `direct_drop`, in nats
-    too, is the fall when the sentence is only hidden from the tokens that were written.
+    too, is the fall when the sentence is only hidden from the tokens that were written. `source` names the document
+    that it is in, such as the path of its file; None for a document without a name.
     """
 
     text: str
@@ -26,10 +27,11 @@ class Citation:
     relevance: float
     drop: float
     direct_drop: float
+    source: str | None = None
 
 
-def cited(document: str, found: Sequence[Evidence]) -> tuple[Citation, ...]:
-    """Evidence with its sentences' texts and lines, in the same order."""
+def cited(document: str, found: Sequence[Evidence], source: str | None = None) -> tuple[Citation, ...]:
+    """Evidence in the document called `source`, with its sentences' texts and lines, in the same order."""
     return tuple(
         Citation(
             text=document[evidence.span.start : evidence.span.end],
@@ -39,6 +41,7 @@ def cited(document: str, found: Sequence[Evidence]) -> tuple[Citation, ...]:
             relevance=evidence.relevance,
             drop=evidence.drop,
             direct_drop=evidence.direct_drop,
+            source=source,
         )
         for evidence in found
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from .answer import Answer, answer
+from .answer import answer
+from .result import Answer, Window
 
-__all__ = ["Answer", "answer"]
+__all__ = ["Answer", "Window", "answer"]

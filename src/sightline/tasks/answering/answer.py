@@ -1,127 +1,117 @@
-"""A question about a document, answered, with the sentences that the answer came from.
+"""A question about documents, answered, with the sentences that the answer came from.
 
     result = answer(document, "Who kept the lighthouse?")
-    result.text
+    result.text, result.verdict
     result.citations[0].text, result.citations[0].drop
     result.supported, result.document_drop
 
-The model writes its answer greedily. Each citation is a sentence of the document with its share of the relevance and
+    answer({"log.txt": log, "letters.txt": letters}, "Who kept the lighthouse?").citations[0].source
+
+The model writes its answer greedily. Each citation is a sentence of a document with its share of the relevance and
 the measured drop of the answer's log-probability when it is taken out; the answer is supported where it loses much when
-the whole document is hidden from it. See `sightline.evidence`.
+all that was read is hidden from it. See `sightline.evidence`. Documents that are longer than what is read at once are
+searched first: see `sightline.tasks.answering._choice`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ... import models
-from ...errors import InputError, SpecError
-from ...evidence import SUPPORT, Evidence, document_drop, find_evidence
+from ...errors import ModelError, SpecError
+from ...evidence import Evidence, document_drop, find_evidence
 from ...models import Progress
 from ...reader import Reader
-from ...sentences import Span, sentences
 from .._chat import stop_tokens
 from .._meter import Meter
 from .._network import context, loaded
 from .._prompt import Prompt
-from ..citation import Citation, cited
-from ..documents import check_document, check_question
+from ..citation import Citation, cited, line_of
+from ..documents import Document, as_documents, check_question
+from ._choice import READING, choose
+from ._passages import Reading
+from ._writing import written
+from .result import Answer, Window
 
-__all__ = ["Answer", "answer"]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the model answered, and from where: citations in the order of their measured drop, largest first.
-
-    `document_drop` is by how many nats the answer's log-probability falls when its tokens may not look at the document
-    at all; 0 for an empty answer. `seconds` is the time taken, loading included; `peak_bytes` the most memory the
-    process held meanwhile.
-    """
-
-    text: str
-    citations: tuple[Citation, ...]
-    model: str
-    seconds: float
-    peak_bytes: int
-    document_drop: float
-
-    @property
-    def supported(self) -> bool:
-        """Whether the answer rests on the document: its `document_drop` is at least `sightline.evidence.SUPPORT`.
-
-        A supported answer may still be wrong: it may rest on the wrong sentence, or on a wrong document.
-        """
-        return self.document_drop >= SUPPORT
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON, with the answer's text under "answer"."""
-        return {
-            "answer": self.text,
-            "citations": [dict(vars(citation)) for citation in self.citations],
-            "model": self.model,
-            "seconds": self.seconds,
-            "peak_bytes": self.peak_bytes,
-            "supported": self.supported,
-            "document_drop": self.document_drop,
-        }
+__all__ = ["answer"]
 
 
 def answer(
-    document: str,
+    document: str | Mapping[str, str] | Sequence[Document],
     question: str,
     *,
     model: str | tuple[Any, Any] = models.DEFAULT,
     max_new_tokens: int = 64,
     citations: int = 3,
     shortlist: int = 12,
+    reading: int = READING,
     progress: Progress | None = None,
+    wrote: Callable[[str], None] | None = None,
 ) -> Answer:
-    """Answer a question from a document; measure which sentences the answer came from, and whether from any.
+    """Answer a question from documents; measure which sentences the answer came from, and whether from any.
+
+    `document` is a text, or several by their names, or a sequence of `sightline.tasks.documents.Document`. Where
+    together they are longer than `reading` tokens, or than the model's context allows, they are cut into passages,
+    which are searched; the answer comes from those chosen. The result says what was read.
 
     `model` is a name as in `sightline.models.resolve`, or a loaded pair (model, tokenizer). The answer has at most
     `max_new_tokens` tokens; up to `citations` sentences are measured, chosen from the `shortlist` that have most
-    relevance. `progress` is told of the phases "converting",
-    "loading", "reading", "answering", "evidence" and "measuring", each of them counted in tokens where it can be.
+    relevance. `progress` is told of the phases "converting", "loading", "searching", "choosing", "reading",
+    "answering", "evidence" and "measuring", counted in tokens where they can be. `wrote` hears the answer piece by
+    piece as it is written; the pieces make up the answer's text.
 
-    Time: reading the document once, running the answer's tokens about `shortlist` + 5 times more, and for each citation
-    reading again what follows the sentence. Memory: O(document), no attention matrix is stored.
+    Time: searching, O(characters); reading what was chosen once, running the answer's tokens about `shortlist` + 5
+    times more, and for each citation reading again what follows the sentence. Memory: O(characters + tokens read), no
+    attention matrix is stored.
 
-    Raises InputError for an empty document or question and for a document longer than the model's context; SpecError
+    Raises InputError for an empty document or question and where the model's context has no room for either; SpecError
     for options that make no sense; ModelError and Unsupported for a model that cannot be used or a missing package.
     """
-    check_document(document)
+    documents = as_documents(document)
     check_question(question)
-    if max_new_tokens < 1:
-        raise SpecError(f"max_new_tokens is {max_new_tokens}; an answer needs room for one token. Pass 1 or more.")
-    if citations < 0:
-        raise SpecError(f"citations is {citations}; it counts sentences. Pass 0 or more.")
-    if shortlist < 1:
-        raise SpecError(f"shortlist is {shortlist}; it counts sentences to choose from. Pass 1 or more.")
+    _check_options(max_new_tokens, citations, shortlist, reading)
     tell = progress or _nothing
-    spans = sentences(document) if citations else []
     with Meter() as meter:
         name, network, tokenizer = loaded(model, progress)
+        _check_decoder(name, network)
         with models.quiet():
-            prompt = Prompt(document, question.strip(), tokenizer)
-            _check_length(network, name, len(prompt.tokens), max_new_tokens)
-            text, found, support = _answer(
-                network, tokenizer, prompt, spans, max_new_tokens, citations, shortlist, tell
+            choice = choose(
+                documents,
+                question.strip(),
+                network,
+                tokenizer,
+                limit=context(network),
+                room=max_new_tokens,
+                reading=reading,
+                tell=tell,
             )
-    return Answer(text, cited(document, found), name, meter.seconds, meter.peak_bytes, support)
+            prompt = Prompt(choice.reading.text, question.strip(), tokenizer)
+            text, found, support = _answer(
+                network, tokenizer, prompt, choice.reading, max_new_tokens, citations, shortlist, tell, wrote
+            )
+    return Answer(
+        text,
+        _citations(documents, choice.reading, found),
+        name,
+        meter.seconds,
+        meter.peak_bytes,
+        support,
+        tuple(_window(documents, *stretch) for stretch in choice.reading.stretches),
+        choice.searched,
+    )
 
 
 def _answer(
     network: Any,
     tokenizer: Any,
     prompt: Prompt,
-    spans: Sequence[Span],
+    reading: Reading,
     max_new_tokens: int,
     citations: int,
     shortlist: int,
     tell: Progress,
+    wrote: Callable[[str], None] | None,
 ) -> tuple[str, list[Evidence], float]:
     """Read, answer, look for evidence, measure it: the answer, what it rests on, and its document drop."""
     *most, last = prompt.tokens
@@ -129,13 +119,15 @@ def _answer(
     tell("reading", 0, len(most))
     reader.read(most, lambda done: tell("reading", done, len(most)))
     tell("answering", 0, max_new_tokens)
-    tokens = reader.generate(
+    tokens, text = written(
+        reader,
         last,
         max_new_tokens,
         stop_tokens(network, tokenizer),
+        tokenizer,
         lambda done: tell("answering", done, max_new_tokens),
+        wrote,
     )
-    text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
     if not text:
         return text, [], 0.0  # a model that says nothing leaves nothing to find evidence for
     tell("evidence", 0, None)
@@ -144,7 +136,7 @@ def _answer(
         reader,
         prompt.tokens,
         prompt.places,
-        spans,
+        reading.sentences if citations else (),
         tokens,
         prompt.without,
         top=citations,
@@ -154,14 +146,41 @@ def _answer(
     return text, found, support
 
 
-def _check_length(network: Any, name: str, tokens: int, room: int) -> None:
-    """Raise InputError where the prompt and the room for its answer do not fit in the model's context."""
-    limit = context(network)
-    if limit is not None and tokens + room > limit:
-        raise InputError(
-            f"an answer from this document was asked for; with the question it has {tokens:,} tokens and the answer "
-            f"may take {room:,} more, and the context of {name} is {limit:,} tokens. Give a shorter document, "
-            "or a model with a longer context."
+def _citations(documents: Sequence[Document], reading: Reading, found: Sequence[Evidence]) -> tuple[Citation, ...]:
+    """Evidence in what was read, as citations of the documents it comes from."""
+    cites: list[Citation] = []
+    for evidence in found:
+        number, span = reading.origin(evidence.span)
+        own = Evidence(span, evidence.relevance, evidence.drop, evidence.direct_drop)
+        cites += cited(documents[number].text, [own], documents[number].name)
+    return tuple(cites)
+
+
+def _window(documents: Sequence[Document], number: int, span: tuple[int, int]) -> Window:
+    document = documents[number]
+    start, end = span
+    return Window(document.name, start, end, line_of(document.text, start), line_of(document.text, max(start, end - 1)))
+
+
+def _check_options(max_new_tokens: int, citations: int, shortlist: int, reading: int) -> None:
+    """Raise SpecError for numbers that make no sense."""
+    if max_new_tokens < 1:
+        raise SpecError(f"max_new_tokens is {max_new_tokens}; an answer needs room for one token. Pass 1 or more.")
+    if citations < 0:
+        raise SpecError(f"citations is {citations}; it counts sentences. Pass 0 or more.")
+    if shortlist < 1:
+        raise SpecError(f"shortlist is {shortlist}; it counts sentences to choose from. Pass 1 or more.")
+    if reading < 1:
+        raise SpecError(f"reading is {reading}; it counts tokens to read at once. Pass 1 or more.")
+
+
+def _check_decoder(name: str, network: Any) -> None:
+    """Raise ModelError for a model with an encoder, before its tokenizer or anything else of it is blamed."""
+    if getattr(network.config, "is_encoder_decoder", False):
+        raise ModelError(
+            f"{name} was asked to answer; it is an encoder–decoder, such as models that translate, and answering takes "
+            f"a decoder-only model that follows instructions. Leave it out for {models.DEFAULT}, or name another; "
+            "`sightline models list` says what each is for."
         )
 
 
