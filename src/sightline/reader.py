@@ -25,8 +25,8 @@ __all__ = ["Reader"]
 _CHUNK = 256
 """Tokens read at once: enough to keep the matrix products busy, few enough for a progress bar that moves."""
 
-_LENT = 4096
-"""Tokens of the cache copied at once for variants of one run that differ in what they hide, or one copy of it."""
+_LENT = 16384
+"""Tokens of one layer's cache copied at once for variants of a run that differ in what they hide, or one copy of it."""
 
 
 class Reader:
@@ -159,12 +159,9 @@ class Reader:
         return output.logits[0, -1], leaf
 
     def _lent(self, batch: int) -> Any:
-        """What has been read, `batch` times over without a copy. It grows into tensors of its own: ours stay."""
+        """What has been read, `batch` times over, for one run: a layer's copy is made for its call and not kept."""
         lent = copy.copy(self._cache)
-        lent.layers = [copy.copy(layer) for layer in self._cache.layers]
-        for layer in lent.layers:
-            if layer.is_initialized and layer.keys.numel():
-                layer.keys, layer.values = (t.expand(batch, *t.shape[1:]) for t in (layer.keys, layer.values))
+        lent.layers = [_lent_layer(layer, batch) for layer in self._cache.layers]
         return lent
 
     @torch.no_grad()
@@ -175,6 +172,20 @@ class Reader:
         with self._attached(self.model):
             output = self.model(input_ids=ids, past_key_values=self._cache, use_cache=True, **few)
         return output.logits[0, -rows:]
+
+
+def _lent_layer(layer: Any, batch: int) -> Any:
+    """A layer of a cache, `batch` times over, that hands out what it holds and what is new, and stays as it is."""
+    lent = copy.copy(layer)
+    if not layer.is_initialized or not layer.keys.numel():
+        return lent
+    keys, values = (t.expand(batch, *t.shape[1:]) for t in (layer.keys, layer.values))
+
+    def update(more_keys: Tensor, more_values: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        return torch.cat([keys, more_keys], dim=-2), torch.cat([values, more_values], dim=-2)
+
+    lent.keys, lent.values, lent.update = keys, values, update
+    return lent
 
 
 def _log_prob(logits: Tensor, answer: Sequence[int]) -> Tensor:

@@ -23,6 +23,7 @@ from sightline.evidence import (
     find_evidence,
     key_relevance,
     measured_drop,
+    ranked,
     span_relevance,
 )
 from sightline.integrations.transformers import attached, hiding
@@ -107,15 +108,35 @@ def test_measured_drops_equal_plain_forward_passes(model: Any) -> None:
     assert [e.drop for e in found] == sorted((e.drop for e in found), reverse=True)
 
 
-def test_the_most_relevant_are_measured_and_shares_are_of_the_whole_document() -> None:
+def test_the_most_relevant_are_measured_and_shares_are_of_the_direct_drops_on_the_list() -> None:
     model = made(CONFIGS["llama"])
     weights, _ = key_relevance(read(model), PROMPT.tokens, ANSWER)
     scores = span_relevance(weights, PROMPT.places, SPANS)
-    ranked = sorted(range(len(SPANS)), key=lambda i: -scores[i])
+    listed = sorted(range(len(SPANS)), key=lambda i: -scores[i])[:3]
+    direct = direct_drops(read(model), PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    whole = sum(max(0, direct[i]) for i in listed)
     found = find_evidence(read(model), *QUESTION, top=3, shortlist=3)
-    assert {e.span for e in found} == {SPANS[i] for i in ranked[:3]}
+    assert {e.span for e in found} == {SPANS[i] for i in listed}
     for evidence in found:
-        assert evidence.relevance == pytest.approx(scores[SPANS.index(evidence.span)] / sum(scores))
+        assert evidence.relevance == pytest.approx(max(0, direct[SPANS.index(evidence.span)]) / whole)
+    assert sum(e.relevance for e in found) == pytest.approx(1)
+
+
+def test_no_gradient_is_taken_where_every_span_fits_on_the_short_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(CONFIGS["llama"])
+    reader, asked = read(model), QUESTION[:-1]
+    relevant = ranked(reader, *asked, shortlist=len(SPANS) - 1)
+    monkeypatch.setattr("sightline.evidence._ranking.key_relevance", None)
+    ranking = ranked(reader, *asked, shortlist=len(SPANS))
+    direct = direct_drops(reader, PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    assert ranking.direct == pytest.approx(dict(enumerate(direct)), abs=TOLERANCE)
+    assert list(ranking.direct.values()) == sorted(ranking.direct.values(), reverse=True)
+    assert ranking.log_prob == pytest.approx(plain_log_prob(model, PROMPT.tokens), abs=TOLERANCE)
+    # With one place too few the gradient decides who has to go, and the rest keep their drops.
+    assert len(relevant.direct) == len(SPANS) - 1
+    assert relevant.direct == pytest.approx({i: direct[i] for i in relevant.direct}, abs=TOLERANCE)
+    with pytest.raises(TypeError, match="NoneType"):
+        ranked(reader, *asked, shortlist=len(SPANS) - 1)
 
 
 def keys_of(span: Span) -> list[int]:

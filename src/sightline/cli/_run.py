@@ -17,6 +17,7 @@ _COMMANDS = {
     "answer": "Answer a question from a document and show which sentences the answer came from.",
     "bench": "Measure time and memory of attention against its length, on this machine.",
     "doctor": "Show what this installation can do, and why not more.",
+    "focus-bench": "Measure whether the sentences shown as evidence are those that answers rest on, on this machine.",
     "generate": "Write what follows a prompt, as it is produced, and show where the model looked for each token.",
     "inspect": "Show what stands out in a trace: sinks, tokens that receive most, kinds of heads, strongest pairs.",
     "models": "List the models known by name, fetch one, or say where it is.",
@@ -36,7 +37,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        return import_module(f".{cmd_name}", __package__).command
+        return import_module(f".{cmd_name.replace('-', '_')}", __package__).command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

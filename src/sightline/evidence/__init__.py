@@ -7,8 +7,9 @@ T the answer's:
     direct drop     log p(answer) − log p(answer | the answer's rows may not attend to S)           T token steps each
     measured drop   log p(answer | document) − log p(answer | document without S), read again       up to N + T each
 
-Relevance makes the short list, the direct drop puts it in order, and what is shown is measured. The direct drop leaves
-out what S gave to the tokens after it, which the answer reads instead; the measured drop leaves out nothing.
+Relevance makes the short list where there are more spans than fit on it, the direct drop puts it in order, and what is
+shown is measured. The direct drop leaves out what S gave to the tokens after it, which the answer reads instead; the
+measured drop leaves out nothing. Neither adds up where two spans hold the same fact: `fitted_drops` do, for more time.
 `document_drop`, the direct drop of the whole document, tells whether the answer rests on the document at all.
 
 `Row` is the relevance for one token as it is produced. For a model with an encoder, `source_relevance` and
@@ -26,23 +27,30 @@ from ..reader import Reader
 from ..sentences import Span
 from ._cross import source_direct_drops, source_relevance
 from ._drops import direct_drops, document_drop, measured_drop, to_read
+from ._fitted import fitted_drops
+from ._ranking import SHORTLIST, Ranking, ranked
 from ._relevance import key_relevance
 from ._row import Row
 from ._spans import owners, span_relevance
 
 __all__ = [
+    "SHORTLIST",
     "SUPPORT",
     "Evidence",
+    "Ranking",
     "Row",
     "direct_drops",
     "document_drop",
     "find_evidence",
+    "fitted_drops",
     "key_relevance",
     "measured_drop",
     "owners",
+    "ranked",
     "source_direct_drops",
     "source_relevance",
     "span_relevance",
+    "to_read",
 ]
 
 SUPPORT = 3.0
@@ -61,7 +69,7 @@ Tokens = Sequence[int]
 class Evidence:
     """A span of the document and what it was found to do for the answer.
 
-    relevance: its share of the document's gradient-weighted attention, 0 … 1.
+    relevance: its share, 0 … 1, of the direct drops above 0 of all spans on the short list.
     drop: measured, in nats: log p(answer | document) − log p(answer | document without the span).
     direct_drop: in nats, the same with the span only hidden from the rows that predict the answer.
     Both drops are below 0 where the answer is likelier without the span.
@@ -82,10 +90,10 @@ def find_evidence(
     without: Callable[[Span], Tokens],
     *,
     top: int,
-    shortlist: int = 12,
+    shortlist: int = SHORTLIST,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Evidence]:
-    """The `top` spans by direct drop, of the `shortlist` spans with most relevance, in the order of measured drop.
+    """The `top` spans by direct drop of a short list, as in `ranked`, in the order of measured drop.
 
     The short list is never shorter than `top`; of just `top` spans, all are measured. The reader has read at least
     prompt[:-1]; what it holds of it afterwards is less. `places` is where each token of the prompt lies in the
@@ -94,14 +102,15 @@ def find_evidence(
     """
     if top < 1 or not spans:
         return []
-    weights, baseline = key_relevance(reader, prompt, answer)
-    scores = span_relevance(weights, places, spans)
-    whole = sum(scores)
-    listed = sorted(range(len(spans)), key=lambda i: (-scores[i], spans[i]))[: max(top, shortlist)]
-    direct = dict(zip(listed, direct_drops(reader, prompt, places, spans, answer, of=listed), strict=True))
-    best = sorted(listed, key=lambda i: -direct[i])[:top]
-    drops = _measured(reader, prompt, {i: (spans[i], without(spans[i])) for i in best}, answer, baseline, progress)
-    found = [Evidence(spans[i], scores[i] / whole if whole > 0 else 0.0, drops[i], direct[i]) for i in best]
+    ranking = ranked(reader, prompt, places, spans, answer, shortlist=max(top, shortlist))
+    best = list(ranking.direct)[:top]
+    whole = sum(max(0.0, drop) for drop in ranking.direct.values())
+    shortened = {i: (spans[i], without(spans[i])) for i in best}
+    drops = _measured(reader, prompt, shortened, answer, ranking.log_prob, progress)
+    found = [
+        Evidence(spans[i], max(0.0, ranking.direct[i]) / whole if whole > 0 else 0.0, drops[i], ranking.direct[i])
+        for i in best
+    ]
     return sorted(found, key=lambda e: -e.drop)
 
 

@@ -35,11 +35,22 @@ def direct_drops(
     Tokens belong to spans as in `span_relevance`: spans are in order and do not overlap. The reader has read at least
     prompt[:-1], and holds exactly that afterwards. O(spans · T · N) time per head and layer, O(N) memory.
     """
-    wanted = list(range(len(spans)) if of is None else of)
-    if not wanted:
-        return []
+    wanted = range(len(spans)) if of is None else of
+    baseline, others = hiding_spans(reader, prompt, places, spans, answer, wanted)
+    return [baseline - other for other in others]
+
+
+def hiding_spans(
+    reader: Reader,
+    prompt: Tokens,
+    places: Sequence[Span | None],
+    spans: Sequence[Span],
+    answer: Tokens,
+    of: Sequence[int],
+) -> tuple[float, list[float]]:
+    """log p(answer | prompt) in nats, and the same with each of the spans numbered `of` hidden: see `direct_drops`."""
     owner = torch.tensor([-1 if i is None else i for i in owners(places[: len(prompt) - 1], spans)])
-    return _dropped(reader, prompt, answer, torch.tensor(wanted)[:, None] == owner[None, :])
+    return _hiding(reader, prompt, answer, torch.tensor(list(of), dtype=owner.dtype)[:, None] == owner[None, :])
 
 
 def document_drop(reader: Reader, prompt: Tokens, places: Sequence[Span | None], answer: Tokens) -> float:
@@ -49,7 +60,8 @@ def document_drop(reader: Reader, prompt: Tokens, places: Sequence[Span | None],
     span. The reader has read at least prompt[:-1], and holds exactly that afterwards.
     """
     inside = torch.tensor([place is not None for place in places[: len(prompt) - 1]])
-    return _dropped(reader, prompt, answer, inside[None])[0]
+    baseline, (other,) = _hiding(reader, prompt, answer, inside[None])
+    return baseline - other
 
 
 def measured_drop(
@@ -78,12 +90,13 @@ def to_read(prompt: Tokens, shortened: Tokens) -> int:
     return len(shortened) - _common(prompt, shortened)
 
 
-def _dropped(reader: Reader, prompt: Tokens, answer: Tokens, hidden: Tensor) -> list[float]:
-    """log p(answer) − log p(answer | hidden) for each row of `hidden` [s, p − 1]; both computed in the same way."""
+def _hiding(reader: Reader, prompt: Tokens, answer: Tokens, hidden: Tensor) -> tuple[float, list[float]]:
+    """log p(answer), and log p(answer | hidden) for each row of `hidden` [s, p − 1]; all computed in the same way."""
     reader.rewind(len(prompt) - 1)
-    nothing = torch.zeros_like(hidden[:1])
-    baseline, *others = reader.log_probs_hiding(prompt[-1], answer, torch.cat([nothing, hidden]))
-    return [baseline - other for other in others]
+    baseline, *others = reader.log_probs_hiding(
+        prompt[-1], answer, torch.cat([hidden.new_zeros(1, hidden.shape[1]), hidden])
+    )
+    return baseline, others
 
 
 def _common(a: Tokens, b: Tokens) -> int:
