@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import os
@@ -27,8 +26,8 @@ def test_json_is_all_that_is_printed_and_has_the_promised_keys(document: str, mo
     out, err = capfd.readouterr()
     result = json.loads(out)
     assert list(result) == [
-        "answer", "verdict", "citations", "model", "seconds", "peak_bytes", "supported", "document_drop", "units",
-        "windows", "searched",
+        "answer", "verdict", "citations", "model", "seconds", "peak_bytes", "supported", "document_drop", "refusal",
+        "answerable", "units", "windows", "searched",
     ]  # fmt: skip
     assert result["model"] == model
     assert len(result["citations"]) == 3
@@ -58,25 +57,27 @@ def test_people_get_the_answer_then_each_citation_then_what_it_cost(document: st
     assert err == ""
 
 
-@pytest.mark.parametrize("threshold", [-1e9, 1e9])
-def test_an_answer_without_support_is_marked_and_one_with_it_is_not(
-    threshold: float, document: str, model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("drop", "told"), [(-1e9, -1e9), (1e9, -1e9), (-1e9, 1e9)])
+def test_an_answer_without_support_is_marked_with_the_reason_and_one_with_it_is_not(
+    drop: float, told: float, document: str, model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sightline.evidence.SUPPORT", threshold)
-    monkeypatch.setattr(importlib.import_module("sightline.tasks.answering.result"), "SUPPORT", threshold)
+    for module in ("sightline.evidence._support", "sightline.evidence"):
+        monkeypatch.setattr(f"{module}.SUPPORT", drop)
+        monkeypatch.setattr(f"{module}.TOLD", told)
     arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6"]
     assert run([*arguments, "--json"]) == 0
     result = json.loads(capfd.readouterr().out)
-    assert result["supported"] is (threshold < 0)
+    supported = drop < 0 and told < 0
+    assert result["supported"] is supported
+    assert result["verdict"] == ("in the document" if supported else "not in the document")
     assert run(arguments) == 0
     out = capfd.readouterr().out
-    mark = (
-        f"not in the document: hiding all that was read costs the model's answer {result['document_drop']:.2f} nats, "
-        f"under {threshold:g}\nthe model said: {result['answer'].splitlines()[0]}"
-    )
-    assert out.startswith(mark) is (threshold > 0)
-    assert out.startswith(result["answer"].splitlines()[0]) is (threshold < 0)
-    assert result["verdict"] == ("in the document" if threshold < 0 else "not in the document")
+    said = result["answer"].splitlines()[0]
+    assert out.startswith(said) is supported
+    hidden = f"hiding all that was read costs the model's answer {result['document_drop']:.2f} nats, under {drop:g}"
+    doubt = f"the model doubts that it tells ({result['answerable'] - result['refusal']:.2f} nats, under {told:g})"
+    assert out.startswith(f"not in the document: {hidden}\nthe model said: {said}") is (drop > 0)
+    assert out.startswith(f"not in the document: {doubt}\nthe model said: {said}") is (told > 0)
 
 
 def test_the_document_may_come_from_standard_input(
@@ -199,11 +200,11 @@ import sys
 from sightline.cli import main
 import sightline.tasks.answering.answer as _
 module = sys.modules["sightline.tasks.answering.answer"]
-measured = module.document_drop
+measured = module.find_support
 def told(*given):
     print("<evidence>", flush=True)
     return measured(*given)
-module.document_drop = told
+module.find_support = told
 sys.exit(main())
 """
 

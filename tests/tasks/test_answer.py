@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from sightline.errors import InputError, ModelError, SpecError
-from sightline.evidence import SUPPORT, document_drop
+from sightline.evidence import Support, find_support
 from sightline.reader import Reader
 from sightline.tasks import Answer, Citation, answer
+from sightline.tasks._check import check
 from sightline.tasks._meter import Meter
 from sightline.tasks._prompt import Prompt
 from sightline.tasks.answering import Window
@@ -53,7 +54,9 @@ def test_the_same_question_twice_gives_the_same_answer(talkative: tuple[Any, Any
 
 def test_to_dict_has_exactly_the_promised_keys() -> None:
     cited = Citation("Fares.", 3, 9, 2, 0.25, 1.5, 1.25, "ferry.txt")
-    result = Answer("Eggs.", (cited,), "tiny", 0.5, 1000, 7.5, (Window("ferry.txt", 0, 40, 1, 3),), 12)
+    result = Answer(
+        "Eggs.", (cited,), "tiny", 0.5, 1000, Support(7.5, -4.0, 0.5), (Window("ferry.txt", 0, 40, 1, 3),), 12
+    )
     citation = {
         "text": "Fares.",
         "start": 3,
@@ -73,25 +76,28 @@ def test_to_dict_has_exactly_the_promised_keys() -> None:
         "peak_bytes": 1000,
         "supported": True,
         "document_drop": 7.5,
+        "refusal": -4.0,
+        "answerable": 0.5,
         "units": [{"text": "Eggs.", "citations": [citation], "supported": True}],
         "windows": [{"source": "ferry.txt", "start": 0, "end": 40, "line": 1, "last_line": 3}],
         "searched": 12,
     }
-    assert replace(result, document_drop=0.5).verdict == "not in the document"
-    nothing = replace(result, text="", citations=(), document_drop=0.0)
+    assert replace(result, support=Support(0.5, -4.0, 0.5)).verdict == "not in the document"
+    nothing = replace(result, text="", citations=(), support=Support(0.0, 0.0, 0.0))
     assert (nothing.verdict, nothing.to_dict()["units"]) == ("no answer", [])
 
 
-def test_support_is_the_document_drop_against_the_threshold(talkative: tuple[Any, Any]) -> None:
+def test_the_support_is_that_of_the_answer(talkative: tuple[Any, Any]) -> None:
     model, tokenizer = talkative
     result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=8, citations=0)
     prompt = Prompt(DOCUMENT, QUESTION, tokenizer)
     reader = Reader(model)
     reader.read(prompt.tokens[:-1])
     tokens = reader.generate(prompt.tokens[-1], 8, ())
-    assert result.document_drop == pytest.approx(document_drop(reader, prompt.tokens, prompt.places, tokens), abs=1e-3)
-    for drop, supported in ((-1.0, False), (SUPPORT - 0.01, False), (SUPPORT, True), (40.0, True)):
-        assert replace(result, document_drop=drop).supported is supported
+    expected = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt))
+    assert vars(result.support) == pytest.approx(vars(expected), abs=1e-3)
+    for support in (Support(40.0, -10.0, 3.0), Support(0.0, -10.0, 3.0), Support(40.0, -0.1, -3.0)):
+        assert replace(result, support=support).supported is support.holds
 
 
 def test_a_model_that_does_not_look_at_the_document_is_not_supported_by_it(talkative: tuple[Any, Any]) -> None:
@@ -102,7 +108,7 @@ def test_a_model_that_does_not_look_at_the_document_is_not_supported_by_it(talka
             layer.self_attn.v_proj.weight.zero_()
     result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=4)
     assert result.text
-    assert result.document_drop == pytest.approx(0, abs=1e-4)
+    assert result.support.document_drop == pytest.approx(0, abs=1e-4)
     assert not result.supported
 
 
@@ -145,7 +151,7 @@ def test_a_model_that_says_nothing_gives_an_empty_answer(
     monkeypatch.setattr("sightline.reader.Reader.next_logits", lambda *_: torch.arange(end + 1))
     result = answer(DOCUMENT, QUESTION, model=pair)
     assert (result.text, result.citations) == ("", ())
-    assert (result.document_drop, result.supported) == (0, False)
+    assert (result.support, result.supported) == (Support(0, 0, 0), False)
 
 
 def test_a_document_that_just_fits_is_read_whole_and_one_token_more_is_searched(talkative: tuple[Any, Any]) -> None:
@@ -191,7 +197,7 @@ def test_long_documents_are_searched_and_cited_by_name_and_place(talkative: tupl
         lines = LONG[str(window.source)].split("\r\n")
         whole = "\r\n".join(lines[window.line - 1 : window.last_line])
         assert LONG[str(window.source)][window.start : window.end] in whole
-    assert result.document_drop != 0
+    assert result.support.document_drop != 0
 
 
 def test_texts_by_name_and_documents_are_the_same_and_read_together_where_they_fit(talkative: tuple[Any, Any]) -> None:

@@ -64,9 +64,10 @@ def command(
     A DOCUMENT is a UTF-8 text file, - for standard input, or a folder, of which every text file is read, also in the
     folders in it. QUESTION comes last.
 
-    Each cited sentence comes with its share of the relevance of all that was read and its measured drop: by how many
-    nats the answer's log-probability falls when the sentence is taken out. An answer that loses little when everything
-    is hidden from it is marked as not in the document.
+    Each cited sentence comes with its share of what hiding sentences from the answer cost, and its measured drop: by
+    how many nats the answer's log-probability falls when the sentence is taken out. An answer that loses little when
+    everything is hidden from it is marked as not in the document, and so is one of which the model itself doubts that
+    the document tells.
 
     More text than is read at once is searched, first by the words of the question, then by what the question attends
     to; which lines were read is said under the answer.
@@ -149,12 +150,14 @@ def _page(result: Answer, console: Console, live: bool) -> None:
 
 
 def _unsupported(result: Answer) -> str:
-    from ..evidence import SUPPORT
+    from ..evidence import SUPPORT, TOLD
 
-    return (
-        f"not in the document: hiding all that was read costs the model's answer {result.document_drop:.2f} nats, "
-        f"under {SUPPORT:g}"
-    )
+    support = result.support
+    if support.document_drop < SUPPORT:
+        why = f"hiding all that was read costs the model's answer {support.document_drop:.2f} nats, under {SUPPORT:g}"
+    else:
+        why = f"the model doubts that it tells ({support.told:.2f} nats, under {TOLD:g})"
+    return f"not in the document: {why}"
 
 
 def _where(citation: Citation) -> str:

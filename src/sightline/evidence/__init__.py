@@ -10,7 +10,8 @@ T the answer's:
 Relevance makes the short list where there are more spans than fit on it, the direct drop puts it in order, and what is
 shown is measured. The direct drop leaves out what S gave to the tokens after it, which the answer reads instead; the
 measured drop leaves out nothing. Neither adds up where two spans hold the same fact: `fitted_drops` do, for more time.
-`document_drop`, the direct drop of the whole document, tells whether the answer rests on the document at all.
+`document_drop`, the direct drop of the whole document, tells whether the answer rests on the document at all;
+`Support` adds whether the model itself would say that the document does not tell.
 
 `Row` is the relevance for one token as it is produced. For a model with an encoder, `source_relevance` and
 `source_direct_drops` say which tokens of the source its output came from, over cross-attention.
@@ -32,35 +33,33 @@ from ._ranking import SHORTLIST, Ranking, ranked
 from ._relevance import key_relevance
 from ._row import Row
 from ._spans import owners, span_relevance
+from ._support import SUPPORT, TOLD, Check, Support, answerable, find_support, refusal
 
 __all__ = [
     "SHORTLIST",
     "SUPPORT",
+    "TOLD",
+    "Check",
     "Evidence",
     "Ranking",
     "Row",
+    "Support",
+    "answerable",
     "direct_drops",
     "document_drop",
     "find_evidence",
+    "find_support",
     "fitted_drops",
     "key_relevance",
     "measured_drop",
     "owners",
     "ranked",
+    "refusal",
     "source_direct_drops",
     "source_relevance",
     "span_relevance",
     "to_read",
 ]
-
-SUPPORT = 3.0
-"""The document drop, in nats, under which an answer is called unsupported: e³ ≈ 20 times less likely without it.
-
-A convention that a pilot suggests, not a law: with Qwen2.5 1.5B, 24 answers to questions on a short text had document
-drops from 5.5 nats up, and those it gave with the fact taken out of the text had in part less than 3. Above it the
-answer rests on the document, which does not make it right: of 12 questions that SmolLM2 135M was asked of a passage on
-something else, 8 were answered with words of that passage, at 4.6 nats and more.
-"""
 
 Tokens = Sequence[int]
 

@@ -14,10 +14,10 @@ __all__ = ["Citation", "cited", "line_of"]
 class Citation:
     """A sentence that what was written rests on: document[start:end] == text, which begins on line `line` (from 1).
 
-    `relevance` is its share of the relevance of all that was read, 0 … 1. `drop` is measured: by how many nats the
-    log-probability of what was written falls when the sentence is taken out of the document. `direct_drop`, in nats
-    too, is the fall when the sentence is only hidden from the tokens that were written. `source` names the document
-    that it is in, such as the path of its file; None for a document without a name.
+    `relevance` is its share, 0 … 1, of the direct drops above 0 of all sentences on the short list. `drop` is measured:
+    by how many nats the log-probability of what was written falls when the sentence is taken out of the document.
+    `direct_drop`, in nats too, is the fall when the sentence is only hidden from the tokens that were written. `source`
+    names the document that it is in, such as the path of its file; None for a document without a name.
     """
 
     text: str

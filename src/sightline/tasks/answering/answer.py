@@ -3,13 +3,13 @@
     result = answer(document, "Who kept the lighthouse?")
     result.text, result.verdict
     result.citations[0].text, result.citations[0].drop
-    result.supported, result.document_drop
+    result.supported, result.support.document_drop
 
     answer({"log.txt": log, "letters.txt": letters}, "Who kept the lighthouse?").citations[0].source
 
 The model writes its answer greedily. Each citation is a sentence of a document with its share of the relevance and
-the measured drop of the answer's log-probability when it is taken out; the answer is supported where it loses much when
-all that was read is hidden from it. See `sightline.evidence`. Documents that are longer than what is read at once are
+the measured drop of the answer's log-probability when it is taken out; `sightline.evidence.Support` says when an answer
+is supported. Documents that are longer than what is read at once are
 searched first: see `sightline.tasks.answering._choice`.
 """
 
@@ -20,10 +20,11 @@ from typing import Any
 
 from ... import models
 from ...errors import ModelError, SpecError
-from ...evidence import Evidence, document_drop, find_evidence
+from ...evidence import Evidence, Support, find_evidence, find_support
 from ...models import Progress
 from ...reader import Reader
 from .._chat import stop_tokens
+from .._check import check
 from .._meter import Meter
 from .._network import context, loaded
 from .._prompt import Prompt
@@ -112,8 +113,8 @@ def _answer(
     shortlist: int,
     tell: Progress,
     wrote: Callable[[str], None] | None,
-) -> tuple[str, list[Evidence], float]:
-    """Read, answer, look for evidence, measure it: the answer, what it rests on, and its document drop."""
+) -> tuple[str, list[Evidence], Support]:
+    """Read, answer, look for evidence, measure it: the answer, what it rests on, and its support."""
     *most, last = prompt.tokens
     reader = Reader(network)
     tell("reading", 0, len(most))
@@ -129,9 +130,9 @@ def _answer(
         wrote,
     )
     if not text:
-        return text, [], 0.0  # a model that says nothing leaves nothing to find evidence for
+        return text, [], Support(0.0, 0.0, 0.0)  # a model that says nothing leaves nothing to find evidence for
     tell("evidence", 0, None)
-    support = document_drop(reader, prompt.tokens, prompt.places, tokens)
+    support = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt))
     found = find_evidence(
         reader,
         prompt.tokens,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ...evidence import SUPPORT
+from ...evidence import Support
 from ..citation import Citation
 
 __all__ = ["Answer", "Verdict", "Window"]
@@ -31,10 +31,10 @@ class Window:
 class Answer:
     """What the model answered, and from where: citations in the order of their measured drop, largest first.
 
-    `document_drop` is by how many nats the answer's log-probability falls when its tokens may not look at what was read
-    of the documents at all; 0 for an empty answer. `seconds` is the time taken, loading included; `peak_bytes` the most
-    memory the process held meanwhile. `windows` are the stretches that were read, in the order of the documents;
-    `searched` is how many passages they were chosen from, 0 where everything was read.
+    `support` tells whether the answer rests on what was read of the documents; 0 throughout for an empty answer.
+    `seconds` is the time taken, loading included; `peak_bytes` the most memory the process held meanwhile. `windows`
+    are the stretches that were read, in the order of the documents; `searched` is how many passages they were chosen
+    from, 0 where everything was read.
     """
 
     text: str
@@ -42,17 +42,17 @@ class Answer:
     model: str
     seconds: float
     peak_bytes: int
-    document_drop: float
+    support: Support
     windows: tuple[Window, ...] = ()
     searched: int = 0
 
     @property
     def supported(self) -> bool:
-        """Whether the answer rests on the document: its `document_drop` is at least `sightline.evidence.SUPPORT`.
+        """Whether the answer rests on what was read, and that tells it: `support.holds`.
 
         A supported answer may still be wrong: it may rest on the wrong sentence, or on a wrong document.
         """
-        return self.document_drop >= SUPPORT
+        return self.support.holds
 
     @property
     def verdict(self) -> Verdict:
@@ -76,7 +76,7 @@ class Answer:
             "seconds": self.seconds,
             "peak_bytes": self.peak_bytes,
             "supported": self.supported,
-            "document_drop": self.document_drop,
+            **vars(self.support),
             "units": [unit] if self.text else [],
             "windows": [dict(vars(window)) for window in self.windows],
             "searched": self.searched,
