@@ -65,6 +65,14 @@ class Reader:
         if length < self.length:
             self._cache.crop(length - self.length)
 
+    def fork(self) -> Reader:
+        """Another reader that has read the same, without a copy: what either goes on to read is its own."""
+        fork = copy.copy(self)
+        fork._cache = copy.copy(self._cache)
+        # Layers grow by concatenation into new tensors, so that copies may begin with the same ones.
+        fork._cache.layers = [copy.copy(layer) for layer in self._cache.layers]
+        return fork
+
     def read(self, tokens: Sequence[int], progress: Callable[[int], None] | None = None) -> None:
         """Read tokens after those read already; `progress` hears how many of these are done."""
         for start in range(0, len(tokens), _CHUNK):

@@ -71,3 +71,17 @@ def test_a_model_that_cannot_go_back_is_refused(pair: tuple[Any, Any]) -> None:
     model._is_stateful = True
     with pytest.raises(ModelError, match="cannot go back to an earlier position"):
         Reader(model)
+
+
+def test_a_fork_goes_its_own_way(pair: tuple[Any, Any], tokens: list[int]) -> None:
+    reader = Reader(pair[0])
+    reader.read(tokens[:40])
+    wanted = reader.log_prob(tokens[40], tokens[41:50])
+    fork = reader.fork()
+    fork.rewind(20)
+    fork.read(tokens[60:90])
+    assert (reader.length, fork.length) == (40, 50)
+    assert reader.log_prob(tokens[40], tokens[41:50]) == wanted
+    assert fork.log_prob(tokens[40], tokens[41:50]) != wanted
+    reader.read(tokens[40:45])
+    assert fork.length == 50

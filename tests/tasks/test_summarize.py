@@ -10,12 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sightline.errors import InputError, SpecError
+from sightline.evidence import SENTENCE_SUPPORT, document_drop, rests_on_document
+from sightline.reader import Reader
 from sightline.sentences import sentences
 from sightline.tasks import Summary, summarize
 from sightline.tasks._chat import text_tokens
+from sightline.tasks._prompt import Prompt
 from sightline.tasks._windows import units, windows
-from sightline.tasks.summary._abstract import sentence_tokens
+from sightline.tasks.summary._abstract import _ORDER, _REQUEST
 from sightline.tasks.summary._centrality import mass_received
+from sightline.tasks.summary._written import ends_sentence, sentence_tokens, worth_keeping
 from tiny_model import CONTEXT, DOCUMENT
 
 LONG = DOCUMENT * 8
@@ -62,7 +66,9 @@ def test_excerpts_are_the_highest_scores_in_the_order_of_the_document(pair: tupl
     every = summarize(document, model=pair, extractive=99)
     three = summarize(document, model=pair, extractive=3)
     assert [(e.start, e.end) for e in every.excerpts] == sentences(document)  # fewer sentences than were asked for
-    assert set(three.excerpts) == set(sorted(every.excerpts, key=lambda e: -e.score)[:3])
+    whole = [e for e in every.excerpts if e.text != "The Ferry"]
+    assert len(whole) == len(every.excerpts) - 1
+    assert set(three.excerpts) == set(sorted(whole, key=lambda e: -e.score)[:3])
     assert [e.start for e in three.excerpts] == sorted(e.start for e in three.excerpts)
     for excerpt in every.excerpts:
         assert document[excerpt.start : excerpt.end] == excerpt.text
@@ -125,7 +131,7 @@ def test_each_sentence_of_a_summary_has_measured_citations(talkative: tuple[Any,
     assert result.excerpts == ()
     for sentence in result.sentences:
         assert len(sentence.citations) == 2
-        assert sentence.supported == (sentence.citations[0].drop >= 1)
+        assert result.text[sentence.start : sentence.end] == sentence.text
         for citation in sentence.citations:
             assert document[citation.start : citation.end] == citation.text
 
@@ -142,35 +148,70 @@ def test_a_document_longer_than_the_context_is_summarised_in_windows(talkative: 
         for citation in sentence.citations:
             assert window.start <= citation.start < citation.end <= window.end
             assert LONG[citation.start : citation.end] == citation.text
-    assert {phase for phase, _, _ in heard} >= {"summarising", "evidence"}
+    assert {phase for phase, _, _ in heard} >= {"summarising", "citing"}
     assert all(total is None or done <= total for _, done, total in heard)
 
 
-@pytest.mark.parametrize(("drop", "supported"), [(5.0, True), (1.0, True), (0.99, False), (-3.0, False)])
-def test_a_sentence_that_nothing_is_lost_for_is_not_supported(
-    drop: float, supported: bool, talkative: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("nats", "supported"), [(5.0, True), (1.0, True), (0.99, False), (-3.0, False)])
+def test_a_sentence_that_loses_little_without_the_document_is_not_supported(
+    nats: float, supported: bool, talkative: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sightline.evidence import Evidence
-
     monkeypatch.setattr(
-        "sightline.tasks.summary._abstract.find_evidence", lambda *parts, **_: [Evidence(parts[3][0], 0.5, drop, drop)]
+        "sightline.tasks.summary._abstract.document_drop", lambda *parts: nats * SENTENCE_SUPPORT * len(parts[-1])
     )
     result = summarize(DOCUMENT, model=talkative, max_new_tokens=4)
     assert {sentence.supported for sentence in result.sentences} == {supported}
 
 
-def test_without_citations_support_is_not_known(talkative: tuple[Any, Any]) -> None:
-    result = summarize(DOCUMENT, model=talkative, max_new_tokens=4, citations=0)
-    assert {(s.supported, s.citations) for s in result.sentences} == {(None, ())}
+def test_support_is_measured_by_hiding_the_document(talkative: tuple[Any, Any]) -> None:
+    result = summarize(DOCUMENT, model=talkative, max_new_tokens=12, citations=0)
+    model, tokenizer = talkative
+    prompt = Prompt(DOCUMENT, _REQUEST, tokenizer, _ORDER)
+    reader = Reader(model)
+    reader.read(prompt.tokens[:-1])
+    tokens = worth_keeping(tokenizer, reader.generate(prompt.tokens[-1], 12, ()), True)
+    first = tokens[: sentence_tokens(tokenizer, tokens)[1][0][1].stop]
+    wanted = document_drop(reader, prompt.tokens, prompt.places, first)
+    assert wanted != 0
+    assert result.sentences[0].document_drop == pytest.approx(wanted, abs=1e-4)
+    assert result.sentences[0].tokens == len(first)
+    assert result.sentences[0].citations == ()
 
 
 def test_every_token_of_a_summary_is_in_one_sentence(tokenizer: Any) -> None:
     text = "Goats travel free. Was it wise?\n\n- Fares are paid in eggs."
-    tokens = tokenizer(text)["input_ids"]
-    found = sentence_tokens(tokenizer, tokens)
-    assert [sentence for sentence, _ in found] == ["Goats travel free.", "Was it wise?", "Fares are paid in eggs."]
-    assert [at for _, inside in found for at in inside] == list(range(len(tokens)))
-    assert tokenizer.decode(tokens[found[1][1].start : found[1][1].stop]).strip() == "Was it wise?"
+    tokens = tokenizer("\n" + text)["input_ids"]
+    found, written = sentence_tokens(tokenizer, tokens)
+    assert found == text
+    assert [text[s.start : s.end] for s, _ in written] == [
+        "Goats travel free.",
+        "Was it wise?",
+        "Fares are paid in eggs.",
+    ]
+    assert [at for _, inside in written for at in inside] == list(range(len(tokens)))
+    assert tokenizer.decode(tokens[written[1][1].start : written[1][1].stop]).strip() == "Was it wise?"
+
+
+@pytest.mark.parametrize(
+    ("written", "truncated", "kept"),
+    [
+        (
+            "Goats travel free. Eggs are fares. Goats  travel free. Was it wise?",
+            False,
+            "Goats travel free. Eggs are fares.",
+        ),
+        ("Goats travel free. Eggs are", True, "Goats travel free."),
+        ("Goats travel free. Eggs are", False, "Goats travel free. Eggs are"),
+        ('Goats travel free. "Eggs are fares."', True, 'Goats travel free. "Eggs are fares."'),
+        ("Goats travel", True, "Goats travel"),
+        ("", False, ""),
+    ],
+)
+def test_repetitions_and_a_cut_off_sentence_are_left_out(
+    written: str, truncated: bool, kept: str, tokenizer: Any
+) -> None:
+    tokens = worth_keeping(tokenizer, tokenizer(written)["input_ids"], truncated)
+    assert tokenizer.decode(tokens).strip() == kept
 
 
 def test_what_cannot_be_summarised_is_refused(pair: tuple[Any, Any]) -> None:
@@ -213,7 +254,25 @@ def test_no_tensor_of_the_reading_grows_with_the_square_of_the_document(pair: tu
 def test_to_dict_is_plain_data(talkative: tuple[Any, Any]) -> None:
     result: Summary = summarize(DOCUMENT, model=talkative, max_new_tokens=4)
     plain = json.loads(json.dumps(result.to_dict()))
-    keys = ["summary", "sentences", "excerpts", "windows", "truncated", "model", "seconds", "peak_bytes"]
+    keys = ["summary", "units", "excerpts", "windows", "truncated", "model", "seconds", "peak_bytes"]
     assert list(plain) == keys
-    assert list(plain["sentences"][0]) == ["text", "citations", "supported", "window"]
-    assert list(plain["sentences"][0]["citations"][0])[:6] == ["text", "start", "end", "line", "relevance", "drop"]
+    unit = plain["units"][0]
+    assert list(unit) == ["text", "start", "end", "citations", "supported", "document_drop", "tokens", "window"]
+    assert plain["summary"][unit["start"] : unit["end"]] == unit["text"]
+    assert list(unit["citations"][0]) == ["text", "start", "end", "line", "relevance", "drop", "direct_drop", "source"]
+
+
+def test_a_sentence_is_supported_from_one_nat_for_each_token() -> None:
+    assert rests_on_document(12.0, 12)
+    assert not rests_on_document(11.9, 12)
+    assert not rests_on_document(-30.0, 12)
+
+
+@pytest.mark.parametrize("text", ["It is.", 'He said "no!"', "Was it?)", "Ja…", "雨が降る。", "**So it was.**"])
+def test_what_ends_like_a_sentence(text: str) -> None:
+    assert ends_sentence(text)
+
+
+@pytest.mark.parametrize("text", ["The Ferry", "| a | b |", "as follows", "3.5 km", ""])
+def test_what_ends_like_no_sentence(text: str) -> None:
+    assert not ends_sentence(text)

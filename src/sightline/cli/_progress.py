@@ -28,8 +28,12 @@ _PHASES = {
     "writing": "Writing",
     "evidence": "Finding the evidence",
     "measuring": "Measuring the evidence",
+    "citing": "Measuring what each sentence rests on",
     "translating": "Translating",
 }
+
+_UNITS = {"citing": "sentences"}
+"""What a phase is counted in, where it is not what the others are."""
 
 
 @contextmanager
@@ -58,7 +62,7 @@ def shown(unit: str = "tokens") -> Generator[Told | None]:
                 for earlier in lines.values():
                     _finish(display, earlier)
                 lines[phase] = display.add_task(_PHASES.get(phase, phase), total=total, count="")
-            count = f"{done:,} of {total:,} {unit}" if total is not None else ""
+            count = f"{done:,} of {total:,} {_UNITS.get(phase, unit)}" if total is not None else ""
             display.update(lines[phase], completed=done, total=total, count=count)
 
         yield tell

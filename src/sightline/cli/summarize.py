@@ -17,7 +17,7 @@ from ._progress import shown
 
 if TYPE_CHECKING:
     from ..tasks import Citation, Summary
-    from ..tasks.summary import Excerpt
+    from ..tasks.summary import Excerpt, Sentence
 
 __all__ = ["command"]
 
@@ -53,8 +53,8 @@ def command(
     """Summarise DOCUMENT (a UTF-8 text file, or - for standard input), of any length.
 
     Each sentence of the summary comes with the sentences of the document that it rests on: by how many nats its
-    log-probability falls when one is taken out. Where that is little for all of them, the sentence is marked as not
-    supported.
+    log-probability falls when one is taken out. A sentence that loses little when the whole document is hidden from it
+    is marked as not supported.
     """
     check_target(output)
     # These import torch: after the options are known to be good, and not for --help.
@@ -88,19 +88,29 @@ def _page(result: Summary, console: Console) -> None:
     elif not result.text:
         console.print(Text("(the model gave no summary)", style="bold"))
     for sentence in result.sentences:
-        mark = ("  [not supported]", "bold red") if sentence.supported is False else ("", "")
-        console.print(Text.assemble((one_line(sentence.text), "bold"), mark))
+        console.print(Text(one_line(sentence.text), style="bold"))
+        if not sentence.supported:
+            console.print(Padding(Text(_unsupported(sentence), style="bold red"), (0, 0, 0, 4)))
         for citation in sentence.citations:
             console.print(Padding(Text(_where(citation), style="cyan"), (0, 0, 0, 4)))
             console.print(Padding(Text(one_line(citation.text), style="italic"), (0, 0, 0, 8)))
     console.print()
     if result.truncated:
-        console.print(Text("cut off at its greatest length; --max-new-tokens allows more", style="dim"))
+        console.print(Text("stopped at its greatest length; --max-new-tokens allows more", style="dim"))
     if len(result.windows) > 1:
         lines = ", ".join(f"{window.line}–{window.last_line}" for window in result.windows)
         console.print(Text(f"read in {len(result.windows)} windows: lines {lines}", style="dim"))
     peak = f"{result.peak_bytes / 1e9:.2f} GB"
     console.print(Text(f"{result.model} · {result.seconds:.1f} s · peak memory {peak}", style="dim"))
+
+
+def _unsupported(sentence: Sentence) -> str:
+    from ..evidence import SENTENCE_SUPPORT
+
+    return (
+        f"not supported by the document: hiding all of it costs {sentence.document_drop / sentence.tokens:.2f} nats a "
+        f"token, under {SENTENCE_SUPPORT:g}"
+    )
 
 
 def _where(citation: Citation) -> str:

@@ -32,10 +32,12 @@ from ._fitted import fitted_drops
 from ._ranking import SHORTLIST, Ranking, ranked
 from ._relevance import key_relevance
 from ._row import Row
+from ._sentence_support import SENTENCE_SUPPORT, rests_on_document
 from ._spans import owners, span_relevance
 from ._support import SUPPORT, TOLD, Check, Support, answerable, find_support, refusal
 
 __all__ = [
+    "SENTENCE_SUPPORT",
     "SHORTLIST",
     "SUPPORT",
     "TOLD",
@@ -55,6 +57,7 @@ __all__ = [
     "owners",
     "ranked",
     "refusal",
+    "rests_on_document",
     "source_direct_drops",
     "source_relevance",
     "span_relevance",

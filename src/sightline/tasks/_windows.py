@@ -43,6 +43,7 @@ def windows(firsts: Sequence[int], total: int, room: int, overlap: int) -> list[
     run at least. A run begins with the last sentences of the one before, as many as `overlap` tokens hold, and always
     with something new. A sentence of more than `room` tokens is a run of its own.
 
+    >>> from sightline.tasks._windows import windows
     >>> windows([0, 10, 20, 30], 40, 25, 10)
     [range(0, 2), range(1, 3), range(2, 4)]
     """

@@ -7,15 +7,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import InputError
-from ...evidence import Evidence, find_evidence
+from ...evidence import Evidence, document_drop, find_evidence
 from ...models import Progress
 from ...reader import Reader
-from ...sentences import Span, sentences
+from ...sentences import Span
 from .._chat import stop_tokens, text_tokens
 from .._prompt import Prompt
 from .._windows import units, windows
+from ._written import worth_keeping
 
-__all__ = ["Read", "Writer", "sentence_tokens"]
+__all__ = ["Read", "Writer"]
 
 _ORDER = "Using only the text above,"
 _REQUEST = "write a summary of it in three to five short sentences."
@@ -63,7 +64,7 @@ class Writer:
         found: list[list[Read]] = []
         while True:
             cut = self._windows(text)
-            self._expected += sum(len(prompt.tokens) for _, _, prompt in cut)
+            self._expected += sum(len(prompt.tokens) + self._room for _, _, prompt in cut)
             found.append([self._summarised(*window) for window in cut])
             if len(cut) == 1:
                 return found
@@ -71,36 +72,45 @@ class Writer:
             if not text.strip():
                 return found
 
-    def source(self, rounds: Sequence[Sequence[Read]], earlier: Sequence[int], tokens: Sequence[int]) -> int:
-        """The window of the text that a sentence of the last summary came from.
+    def sources(self, rounds: Sequence[Sequence[Read]], written: Sequence[range]) -> list[int]:
+        """For each sentence of the last summary, given by its tokens, the window of the text that it came from.
 
         From the last round back: the summary whose sentence has the largest measured drop is the window to look into.
         """
-        at = 0
+        tokens = rounds[-1][-1].tokens
+        at = [0] * len(written)
         for i in range(len(rounds) - 1, 0, -1):
-            read = rounds[i][at]
-            found = self.evidence(read, earlier, tokens, 2)
             places = joined(rounds[i - 1])[1]
-            best = found[0].span.start if found else read.span.start
-            at = next(k for k, place in enumerate(places) if best < place.end)
+            for number in sorted(range(len(written)), key=lambda k: at[k]):  # each window is read once
+                inside = written[number]
+                read = rounds[i][at[number]]
+                found = self.evidence(read, tokens[: inside.start], tokens[inside.start : inside.stop], 2)[0]
+                best = found[0].span.start if found else read.span.start
+                at[number] = next(k for k, place in enumerate(places) if best < place.end)
         return at
 
-    def evidence(self, read: Read, earlier: Sequence[int], tokens: Sequence[int], top: int) -> list[Evidence]:
-        """What of a window a sentence rests on, given the sentences before it; spans are places in the text."""
+    def evidence(
+        self, read: Read, earlier: Sequence[int], tokens: Sequence[int], top: int
+    ) -> tuple[list[Evidence], float]:
+        """What of a window a sentence rests on, given the sentences before it, and its document drop in nats.
+
+        Spans are places in the text.
+        """
         prompt = read.prompt
-        whole = (*prompt.tokens, *earlier)
+        whole, places = (*prompt.tokens, *earlier), (*prompt.places, *[None] * len(earlier))
         self._read(prompt, whole[:-1])
+        drop = document_drop(self._reader, whole, places, tokens)
         start = read.span.start
         found = find_evidence(
-            self._reader,
+            self._reader.fork(),  # measuring goes back in it; ours goes on to the next sentence
             whole,
-            (*prompt.places, *[None] * len(earlier)),
+            places,
             [Span(s.start - start, s.end - start) for s in read.sentences],
             tokens,
             lambda span: (*prompt.without(span), *earlier),
             top=top,
         )
-        return [replace(e, span=Span(e.span.start + start, e.span.end + start)) for e in found]
+        return [replace(e, span=Span(e.span.start + start, e.span.end + start)) for e in found], drop
 
     def _windows(self, text: str) -> list[tuple[Span, tuple[Span, ...], Prompt]]:
         """The windows of a text: where, with which sentences, and the prompt."""
@@ -120,13 +130,19 @@ class Writer:
         return Prompt(text, _REQUEST, self._tokenizer, _ORDER)
 
     def _summarised(self, span: Span, inside: tuple[Span, ...], prompt: Prompt) -> Read:
-        before = self._done
-        self._read(prompt, prompt.tokens[:-1], before)
-        self._done = before + len(prompt.tokens)
-        tokens = self._reader.generate(prompt.tokens[-1], self._room, self._stop)
+        read = self._done + len(prompt.tokens)
+        self._read(prompt, prompt.tokens[:-1], self._done)
+
+        def told(written: int) -> None:
+            self._tell("summarising", read + written, self._expected)
+
+        tokens = self._reader.generate(prompt.tokens[-1], self._room, self._stop, told)
+        self._done = read + self._room
         self._tell("summarising", self._done, self._expected)
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        return Read(span, inside, prompt, tuple(tokens), text, len(tokens) == self._room)
+        truncated = len(tokens) == self._room
+        tokens = worth_keeping(self._tokenizer, tokens, truncated)
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        return Read(span, inside, prompt, tuple(tokens), text, truncated)
 
     def _read(self, prompt: Prompt, tokens: Sequence[int], done: int | None = None) -> None:
         """Have the reader hold these tokens, the first of which are the prompt's, and no others."""
@@ -147,26 +163,6 @@ def joined(reads: Sequence[Read]) -> tuple[str, list[Span]]:
     text, places = "", list[Span]()
     for read in reads:
         start = len(text)
-        text += read.summary.strip() + "\n\n"
+        text += read.summary + "\n\n"
         places.append(Span(start, len(text)))
     return text, places
-
-
-def sentence_tokens(tokenizer: Any, tokens: Sequence[int]) -> list[tuple[str, range]]:
-    """The sentences of what a model wrote, each with its tokens: every token is in one, blanks in the one after."""
-    text = tokenizer.decode(tokens, skip_special_tokens=True)
-    spans = sentences(text)
-    starts = [len(tokenizer.decode(tokens[:i], skip_special_tokens=True)) for i in range(len(tokens))]
-    found: list[tuple[str, range]] = []
-    at = 0
-    for number, span in enumerate(spans):
-        end = at
-        while end < len(tokens) and (starts[end] < span.end or number == len(spans) - 1):
-            end += 1
-        if end == at:  # no token begins in it: it goes with the sentence before
-            if found:
-                found[-1] = (f"{found[-1][0]} {text[span.start : span.end]}", found[-1][1])
-            continue
-        found.append((text[span.start : span.end], range(at, end)))
-        at = end
-    return found

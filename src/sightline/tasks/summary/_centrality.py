@@ -14,7 +14,9 @@ P a `SegmentMass` is taken, n × (sentences of the window), and summed at once: 
 however long the document. A sentence of two windows has the larger of its scores: in one of them little comes after it.
 
 Chosen among twelve formulas, each with all, the first, the middle and the last third of the layers, by the words that
-what they pick shares with the abstracts of 24 Python Enhancement Proposals whose bodies it was picked from.
+what they pick shares with the abstracts of 24 Python Enhancement Proposals whose bodies it was picked from. On 58 other
+documents (30 such proposals, 28 papers of Qasper) it shares more than random sentences do, and somewhat more than the
+first ones and than those that are central by tf-idf: R1 .323 against .291, .302 and .305 (`benchmarks.summary`).
 """
 
 from __future__ import annotations

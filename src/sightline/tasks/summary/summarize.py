@@ -18,35 +18,37 @@ from typing import Any
 
 from ... import models
 from ...errors import SpecError
+from ...evidence import rests_on_document
 from ...models import Progress
 from ...sentences import Span
 from .._meter import Meter
 from .._network import context, loaded
 from ..citation import Citation, cited, line_of
 from ..documents import check_document
-from ._abstract import Read, Writer, sentence_tokens
+from ._abstract import Read, Writer
 from ._centrality import central
+from ._written import ends_sentence, sentence_tokens
 
-__all__ = ["SUPPORT", "Excerpt", "Sentence", "Summary", "Window", "summarize"]
-
-SUPPORT = 1.0
-"""Nats. A sentence of a summary is supported where taking one sentence out of the document makes it at least e times
-less likely. Below that no single sentence of the document was needed: the model may have made it up, or have taken it
-from several places that say the same."""
+__all__ = ["Excerpt", "Sentence", "Summary", "Window", "summarize"]
 
 
 @dataclass(frozen=True)
 class Sentence:
-    """A sentence of a summary, and what it rests on: citations in the order of their measured drop, largest first.
+    """A sentence of a summary, summary[start:end] == text, and what it rests on.
 
-    The drop is that of this sentence's log-probability, given the summary's sentences before it. `supported` says
-    whether the largest is `SUPPORT` or more; None where none was measured. `window` is the number, from 0, of the
-    window in which they were measured.
+    `citations` come in the order of their measured drop, largest first: that of this sentence's log-probability, given
+    the summary's sentences before it. `document_drop`, in nats, is what it loses when its `tokens` may not look at the
+    document at all; `supported` is `sightline.evidence.rests_on_document` of the two. `window` is the number, from 0,
+    of the window in which all this was measured. A supported sentence may still be wrong.
     """
 
     text: str
+    start: int
+    end: int
     citations: tuple[Citation, ...]
-    supported: bool | None
+    supported: bool
+    document_drop: float
+    tokens: int
     window: int
 
 
@@ -96,10 +98,10 @@ class Summary:
     peak_bytes: int
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain data for JSON, with the summary's text under "summary"."""
+        """As plain data for JSON: the text under "summary", its sentences under "units"."""
         return {
             "summary": self.text,
-            "sentences": [
+            "units": [
                 {**vars(sentence), "citations": [dict(vars(citation)) for citation in sentence.citations]}
                 for sentence in self.sentences
             ],
@@ -130,9 +132,10 @@ def summarize(
 
     With `extractive` nothing is written: the result has that many sentences of the document, or all where it has fewer,
     in its order. They are those with the highest `score`, how much the sentences after them attend to them; the formula
-    is in `sightline.tasks._centrality`. `max_new_tokens` and `citations` then do not matter.
+    is in `sightline.tasks.summary._centrality`. What does not end like a sentence, such as a heading, is picked after
+    all that does. `max_new_tokens` and `citations` then do not matter.
 
-    `progress` is told of the phases "converting", "loading", "summarising" and "evidence", or "reading".
+    `progress` is told of the phases "converting", "loading", "summarising" and "citing", or "reading".
 
     Time: reading the document once, with its overlaps, and for each citation reading again what follows the sentence in
     its window. Memory: that of reading one window, and O(document); no attention matrix is stored.
@@ -163,8 +166,8 @@ def summarize(
                 rounds = writer.rounds(document)
                 last = rounds[-1][-1]
                 sentences = _sentences(document, writer, rounds, tokenizer, citations, tell)
-                windows = tuple(_window(document, read.span, read.summary.strip()) for read in rounds[0])
-                excerpts, text, truncated = (), last.summary.strip(), last.truncated
+                windows = tuple(_window(document, read.span, read.summary) for read in rounds[0])
+                excerpts, text, truncated = (), last.summary, last.truncated
     return Summary(text, sentences, excerpts, windows, truncated, name, meter.seconds, meter.peak_bytes)
 
 
@@ -178,22 +181,36 @@ def _sentences(
 ) -> tuple[Sentence, ...]:
     """The sentences of the last round's summary, with their citations in the first round's windows."""
     tokens = rounds[-1][-1].tokens
-    written = sentence_tokens(tokenizer, tokens)
-    found: list[Sentence] = []
-    for done, (text, inside) in enumerate(written):
-        tell("evidence", done, len(written))
-        earlier, own = tokens[: inside.start], tokens[inside.start : inside.stop]
-        at = writer.source(rounds, earlier, own) if citations else 0
-        evidence = writer.evidence(rounds[0][at], earlier, own, citations) if citations else []
-        supported = max((e.drop for e in evidence), default=0.0) >= SUPPORT if citations else None
-        found.append(Sentence(text, cited(document, evidence), supported, at))
-    tell("evidence", len(written), len(written))
-    return tuple(found)
+    text, written = sentence_tokens(tokenizer, tokens)
+    tell("citing", 0, len(written))
+    sources = writer.sources(rounds, [inside for _, inside in written])
+    found: dict[int, Sentence] = {}
+    for number in sorted(range(len(written)), key=lambda i: sources[i]):  # each window is read once
+        span, inside = written[number]
+        read, own = rounds[0][sources[number]], tokens[inside.start : inside.stop]
+        evidence, drop = writer.evidence(read, tokens[: inside.start], own, citations)
+        found[number] = Sentence(
+            text[span.start : span.end],
+            span.start,
+            span.end,
+            cited(document, evidence),
+            rests_on_document(drop, len(own)),
+            drop,
+            len(own),
+            sources[number],
+        )
+        tell("citing", len(found), len(written))
+    return tuple(found[number] for number in range(len(written)))
 
 
 def _excerpts(document: str, scored: Sequence[tuple[Span, float]], wanted: int) -> tuple[Excerpt, ...]:
-    """The highest scores, in the order of the document; of equal ones the first."""
-    best = sorted(range(len(scored)), key=lambda i: (-scored[i][1], i))[:wanted]
+    """The highest scores, in the order of the document; of equal ones the first. What ends like no sentence is last."""
+
+    def worse(i: int) -> tuple[bool, float, int]:
+        span, score = scored[i]
+        return not ends_sentence(document[span.start : span.end]), -score, i
+
+    best = sorted(range(len(scored)), key=worse)[:wanted]
     return tuple(
         Excerpt(document[span.start : span.end], span.start, span.end, line_of(document, span.start), score)
         for span, score in (scored[i] for i in sorted(best))

@@ -30,6 +30,7 @@ _KNOWN = {
 def named(code: str) -> str:
     """The English name of a language; what was given, where it is no code known here.
 
+    >>> from sightline.tasks.translation._languages import named
     >>> named("pt"), named("Occitan")
     ('Portuguese', 'Occitan')
     """
@@ -42,6 +43,7 @@ def chosen(code: str, there: Iterable[str], name: str) -> str:
     "en" is `en`, `en_XX` or `eng_Latn`. Raises InputError for a language that is not there, and where there are several
     (scripts, countries) and none is named.
 
+    >>> from sightline.tasks.translation._languages import chosen
     >>> chosen("pt", ["eng_Latn", "por_Latn"], "NLLB"), chosen("eng_Latn", ["eng_Latn"], "NLLB")
     ('por_Latn', 'eng_Latn')
     """
