@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -93,15 +93,20 @@ class Reader:
         `last` is the last token of the prompt, not read yet: its row predicts the first token of the answer.
         """
         answer: list[int] = []
-        token = last
-        while len(answer) < limit:
-            token = int(self._logits([token], 1)[-1].argmax())
-            if token in stop:
-                break
+        for token in self.stream(last, limit, stop):
             answer.append(token)
             if progress is not None:
                 progress(len(answer))
         return answer
+
+    def stream(self, last: int, limit: int, stop: Collection[int]) -> Iterator[int]:
+        """The tokens of `generate`, each as it is chosen."""
+        token = last
+        for _ in range(limit):
+            token = int(self.next_logits(token).argmax())
+            if token in stop:
+                return
+            yield token
 
     def log_prob(self, last: int, answer: Sequence[int]) -> float:
         """log p(answer | read tokens, last), in nats. What is read for it is forgotten again."""

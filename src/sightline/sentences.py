@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .errors import Unsupported
 
-__all__ = ["Span", "paragraphs", "sentences", "words"]
+__all__ = ["Span", "paragraphs", "sentences", "stripped", "words"]
 
 
 class Span(NamedTuple):
@@ -69,7 +69,7 @@ def sentences(text: str, *, language: str = "en") -> list[Span]:
         if prose:
             parts = get_sentence_boundaries(language, text[block.start : block.end])
             pieces = [Span(block.start + part["start_index"], block.start + part["end_index"]) for part in parts]
-        found += [span for piece in pieces if (span := _stripped(text, piece)).start < span.end]
+        found += [span for piece in pieces if (span := stripped(text, piece)).start < span.end]
     return found
 
 
@@ -79,7 +79,7 @@ def paragraphs(text: str) -> list[Span]:
     A paragraph, heading, list item, quoted line, table row or line of code each. Together they hold every character
     that is neither white space nor Markdown's marking of a line.
     """
-    return [span for block, _ in _blocks(text) if (span := _stripped(text, block)).start < span.end]
+    return [span for block, _ in _blocks(text) if (span := stripped(text, block)).start < span.end]
 
 
 def words(text: str, *, signs: bool = False) -> list[Span]:
@@ -156,7 +156,7 @@ def _blocks(text: str) -> Iterator[tuple[Span, bool]]:
         yield Span(start, end), True
 
 
-def _stripped(text: str, span: Span) -> Span:
+def stripped(text: str, span: Span) -> Span:
     """The span without white space at its ends."""
     piece = text[span.start : span.end]
     start = span.end - len(piece.lstrip())

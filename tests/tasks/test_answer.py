@@ -22,15 +22,6 @@ from tiny_model import CONTEXT, DOCUMENT
 QUESTION = "How is the fare paid?"
 
 
-@pytest.fixture
-def talkative(pair: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The tiny model, which never ends its answer before it must."""
-    model, tokenizer = pair
-    with torch.no_grad():
-        model.lm_head.weight[tokenizer.eos_token_id] = 0
-    return model, tokenizer
-
-
 def test_an_answer_cites_sentences_of_the_document_by_place(talkative: tuple[Any, Any]) -> None:
     document = DOCUMENT.replace("\n", "\r\n")
     result = answer(document, QUESTION, model=talkative, max_new_tokens=8)

@@ -14,7 +14,7 @@ from sightline.sentences import Span, sentences
 from sightline.tasks._prompt import Prompt
 from sightline.tasks.answering._attended import attended
 from sightline.tasks.answering._passages import Reading, cut, whole
-from sightline.tasks.answering._search import _scores, ranked, terms
+from sightline.tasks.answering._search import bm25, ranked, terms
 from sightline.tasks.documents import Document
 from tiny_model import DOCUMENT, tiny_tokenizer
 
@@ -65,9 +65,9 @@ def test_bm25_is_its_formula() -> None:
         return idf * f / (f + 1.5 * (1 - 0.75 + 0.75 * len(text) / mean))
 
     expected = [score(text, "a") + score(text, "e") for text in texts]
-    assert _scores(texts, ["a", "e", "unknown"]) == pytest.approx(expected, rel=1e-5)
-    assert _scores(texts, ["unknown"]) == [0.0] * 4
-    assert _scores([[], []], ["a"]) == [0.0] * 2
+    assert bm25(texts, ["a", "e", "unknown"]) == pytest.approx(expected, rel=1e-5)
+    assert bm25(texts, ["unknown"]) == [0.0] * 4
+    assert bm25([[], []], ["a"]) == [0.0] * 2
 
 
 @pytest.mark.parametrize(

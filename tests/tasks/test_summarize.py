@@ -25,15 +25,6 @@ from tiny_model import CONTEXT, DOCUMENT
 LONG = DOCUMENT * 8
 
 
-@pytest.fixture
-def talkative(pair: tuple[Any, Any]) -> tuple[Any, Any]:
-    """The tiny model, which never ends before it must."""
-    model, tokenizer = pair
-    with torch.no_grad():
-        model.lm_head.weight[tokenizer.eos_token_id] = 0
-    return model, tokenizer
-
-
 def dense_mass(model: Any, tokens: list[int], owners: list[int], count: int, *, own: bool = False) -> torch.Tensor:
     """The definition, from the whole matrices that Transformers' eager attention returns: the last third of layers."""
     model.set_attn_implementation("eager")

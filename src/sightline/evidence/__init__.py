@@ -30,7 +30,7 @@ from ._cross import source_direct_drops, source_relevance
 from ._drops import direct_drops, document_drop, measured_drop, to_read
 from ._fitted import fitted_drops
 from ._ranking import SHORTLIST, Ranking, ranked
-from ._relevance import key_relevance
+from ._relevance import Gatherer, key_relevance
 from ._row import Row
 from ._sentence_support import SENTENCE_SUPPORT, rests_on_document
 from ._spans import owners, span_relevance
@@ -43,6 +43,7 @@ __all__ = [
     "TOLD",
     "Check",
     "Evidence",
+    "Gatherer",
     "Ranking",
     "Row",
     "Support",

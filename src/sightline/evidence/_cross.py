@@ -44,7 +44,7 @@ def source_relevance(
         with torch.enable_grad():
             total = _log_prob(_decoded(model, states, rows)[0], produced, explained)
     torch.autograd.grad(total, states)
-    return gatherer.total, float(total.detach())
+    return gatherer.total[0], float(total.detach())
 
 
 @torch.no_grad()

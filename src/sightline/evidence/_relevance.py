@@ -40,14 +40,17 @@ def key_relevance(reader: Reader, prompt: Sequence[int], answer: Sequence[int]) 
         total, leaf = reader.differentiable_log_prob(prompt[-1], answer)
     # The hooks do the work. Asking for the gradient of the leaf alone spares that of the parameters.
     torch.autograd.grad(total, leaf)
-    return gatherer.total, float(total.detach())
+    return gatherer.total[0], float(total.detach())
 
 
 class Gatherer:
-    """A listener that sums the relevance of the first `keys` keys over the calls of a kind, as their gradients come."""
+    """A listener that sums relevance over the calls of a kind, as their gradients come: `total` [batch, keys].
 
-    def __init__(self, keys: int, kind: Kind) -> None:
-        self.total = torch.zeros(keys, dtype=torch.float64)
+    Keys are the first `keys`, of each sequence of a batch.
+    """
+
+    def __init__(self, keys: int, kind: Kind, batch: int = 1) -> None:
+        self.total = torch.zeros(batch, keys, dtype=torch.float64)
         self.kind: Kind = kind
 
     def reductions(self, call: Call) -> Mapping[str, Reduction]:
@@ -60,8 +63,8 @@ class Gatherer:
         def add(gradient: Tensor) -> None:
             with torch.no_grad():
                 field = relevance(call.matrix, call.value.detach(), gradient, {"received": Received()}, part="positive")
-            columns = field["received"].sum((0, 1), dtype=torch.float64).cpu()
-            held = self.total[call.key_start : call.key_start + len(columns)]
-            held += columns[: len(held)]
+            columns = field["received"].sum(1, dtype=torch.float64).cpu()
+            held = self.total[:, call.key_start : call.key_start + columns.shape[1]]
+            held += columns[:, : held.shape[1]]
 
         observed.output.register_hook(add)

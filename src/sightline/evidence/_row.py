@@ -34,4 +34,4 @@ class Row:
         exact = self.logits.to(torch.promote_types(self.logits.dtype, torch.float32))
         # The hooks do the work. Asking for the gradient of the leaf alone spares that of the parameters.
         torch.autograd.grad(torch.log_softmax(exact, dim=-1)[token], self._leaf)
-        return self._gatherer.total
+        return self._gatherer.total[0]

@@ -11,7 +11,7 @@ later start fast.
 from ._cache import cache_dir
 from ._catalogue import DEFAULT, KNOWN, Known, Part
 from ._load import load
-from ._progress import Progress
+from ._progress import Progress, unheard
 from ._pull import pull
 from ._quiet import quiet
 from ._resolve import Listing, known, resolve
@@ -29,4 +29,5 @@ __all__ = [
     "pull",
     "quiet",
     "resolve",
+    "unheard",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from ..sentences import Span, sentences
+from ..sentences import Span, sentences, stripped
 
 __all__ = ["units", "windows"]
 
@@ -30,9 +30,10 @@ def units(text: str, tokens: Sequence[Span], longest: int) -> tuple[list[Span], 
             border = max(begin, starts[at])
             # Byte-level tokens may share one character, and then a border: no piece is empty.
             if begin < border < span.end:
-                found += _stripped(text, begin, border)
+                found.append(stripped(text, Span(begin, border)))
                 begin = border
-        found += _stripped(text, begin, span.end)
+        found.append(stripped(text, Span(begin, span.end)))
+    found = [span for span in found if span.start < span.end]
     return found, [bisect_left(ends, span.start + 1) for span in found]
 
 
@@ -67,9 +68,3 @@ def windows(firsts: Sequence[int], total: int, room: int, overlap: int) -> list[
 def _after_blank(text: str, token: Span) -> bool:
     before = text[token.start - 1 : token.start]
     return before.isspace() or text[token.start : token.start + 1].isspace()
-
-
-def _stripped(text: str, start: int, end: int) -> list[Span]:
-    piece = text[start:end]
-    inside = Span(end - len(piece.lstrip()), start + len(piece.rstrip()))
-    return [inside] if inside.start < inside.end else []

@@ -95,7 +95,7 @@ def run(
 
     Raises InputError for a file that holds rows of another run, and what `sightline.models.load` raises.
     """
-    tell = progress or _nothing
+    tell = progress or models.unheard
     items = chosen(settings)
     path = None if rows is None else Path(rows).expanduser()
     known = _read(path, settings)
@@ -151,7 +151,3 @@ def _read(path: Path | None, settings: Settings) -> dict[str, dict[str, Any]]:
             f"{_key(settings)} was asked for. Name another file."
         )
     return known
-
-
-def _nothing(phase: str, done: int, total: int | None) -> None:
-    """Progress that nobody listens to."""

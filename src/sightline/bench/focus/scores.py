@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -17,10 +15,11 @@ from ...matrix import AttentionMatrix
 from ...recording import Call
 from ...reductions import Received, Reduction
 from ...relevance import rollout
-from ...sentences import Span, words
+from ...sentences import Span
+from ...tasks.answering._search import bm25, terms
 from .asked import Asked, Cost, timed
 
-__all__ = ["attention_of_heads", "bm25", "direct", "fitted", "gradients", "relevance", "rolled_out"]
+__all__ = ["attention_of_heads", "direct", "fitted", "gradients", "relevance", "rolled_out", "shared_words"]
 
 
 def relevance(asked: Asked) -> tuple[list[float], Cost]:
@@ -110,26 +109,9 @@ def rolled_out(asked: Asked) -> tuple[list[float], Cost]:
     return timed(2 * (p + t), work)
 
 
-def bm25(query: str, sentences: Sequence[str], *, k1: float = 1.5, b: float = 0.75) -> list[float]:
-    """Okapi BM25 of each sentence for a query, in small letters and without stemming, k₁ = 1.5 and b = 0.75.
-
-        Σ_w idf(w) · f(w) (k₁ + 1) / (f(w) + k₁ (1 − b + b · length / mean length)),  idf = ln(1 + (S − n + ½)/(n + ½))
-
-    Source: Robertson & Zaragoza (2009), "The probabilistic relevance framework"; idf as in Lucene.
-    """
-    bags = [Counter(_words(sentence)) for sentence in sentences]
-    mean = sum(bag.total() for bag in bags) / max(1, len(bags)) or 1.0
-    found = [0.0] * len(bags)
-    for word in _words(query):
-        n = sum(word in bag for bag in bags)
-        idf = math.log(1 + (len(bags) - n + 0.5) / (n + 0.5))
-        for i, bag in enumerate(bags):
-            found[i] += idf * bag[word] * (k1 + 1) / (bag[word] + k1 * (1 - b + b * bag.total() / mean))
-    return found
-
-
-def _words(text: str) -> list[str]:
-    return [text[span.start : span.end].lower() for span in words(text)]
+def shared_words(query: str, sentences: Sequence[str]) -> list[float]:
+    """BM25 of each sentence for the words of a query: the search of `answer`."""
+    return bm25([terms(sentence) for sentence in sentences], list(dict.fromkeys(terms(query))))
 
 
 def _by_sentence(by_token: Tensor, asked: Asked) -> Tensor:

@@ -87,7 +87,9 @@ def _without_model(asked: Asked) -> dict[str, Sequence[float | None]]:
     return {
         "first sentences": [float(-i) for i in n],
         "last sentences": [float(i) for i in n],
-        "BM25": scores.bm25(f"{asked.item.question} {asked.tokenizer.decode(asked.answer)}", asked.item.sentences),
+        "BM25": scores.shared_words(
+            f"{asked.item.question} {asked.tokenizer.decode(asked.answer)}", asked.item.sentences
+        ),
     }
 
 

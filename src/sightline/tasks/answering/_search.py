@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from ...errors import Unsupported
 from ...sentences import words
 
-__all__ = ["ranked", "terms"]
+__all__ = ["bm25", "ranked", "terms"]
 
 _JOINTS = re.compile("['’\u2010\u2011-]")
 
@@ -44,8 +44,8 @@ def ranked(passages: Sequence[Sequence[str]], question: str) -> list[int]:
                 held[sentence] = terms(sentence)
     asked = list(dict.fromkeys(terms(question)))
     distinct = list(held)
-    alone = dict(zip(distinct, _scores([held[sentence] for sentence in distinct], asked), strict=True))
-    together = _scores([[term for sentence in passage for term in held[sentence]] for passage in passages], asked)
+    alone = dict(zip(distinct, bm25([held[sentence] for sentence in distinct], asked), strict=True))
+    together = bm25([[term for sentence in passage for term in held[sentence]] for passage in passages], asked)
     scores = [
         score + max((alone[sentence] for sentence in passage), default=0.0)
         for score, passage in zip(together, passages, strict=True)
@@ -53,8 +53,8 @@ def ranked(passages: Sequence[Sequence[str]], question: str) -> list[int]:
     return sorted(range(len(passages)), key=lambda i: -scores[i])
 
 
-def _scores(texts: Sequence[Sequence[str]], asked: Sequence[str]) -> list[float]:
-    """BM25 of each text, given by its words."""
+def bm25(texts: Sequence[Sequence[str]], asked: Sequence[str]) -> list[float]:
+    """BM25 of each text for the words asked for, all given by `terms`. Raises Unsupported as `ranked`."""
     # Imported late: it is optional.
     try:
         from bm25s import BM25

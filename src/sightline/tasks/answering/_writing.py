@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from ...reader import Reader
+from .._written import Written
 
 __all__ = ["written"]
 
 
 def written(
     reader: Reader,
-    last: int,
+    prompt: Sequence[int],
     limit: int,
     stop: Collection[int],
     tokenizer: Any,
     progress: Callable[[int], None],
     wrote: Callable[[str], None] | None,
 ) -> tuple[list[int], str]:
-    """The likeliest next token again and again, as `Reader.generate`, and the text of the tokens without blanks around.
+    """The tokens of `Reader.generate`, and their text without blanks around; half a character at its end is left out.
 
-    `wrote` hears the text as it grows. A piece waits for the characters that it begins (a token may be a part of one),
-    and blanks for what they stand before, so that the pieces together are the text.
+    The reader has read prompt[:-1]. `wrote` hears the text as it grows; blanks wait for what they stand before, so that
+    the pieces together are the text.
     """
     tokens: list[int] = []
-    said = ""
-    while len(tokens) < limit:
-        token = int(reader.next_logits(tokens[-1] if tokens else last).argmax())
-        if token in stop:
-            break
+    pieces = Written(tokenizer, prompt)
+    text = blanks = ""
+    for token in reader.stream(prompt[-1], limit, stop):
         tokens.append(token)
         progress(len(tokens))
-        said = _say(tokenizer.decode(tokens, skip_special_tokens=True).strip().rstrip("\ufffd").rstrip(), said, wrote)
-    text = tokenizer.decode(tokens, skip_special_tokens=True).strip()
-    _say(text, said, wrote)
+        piece = (blanks + pieces.add(token)) if text else pieces.add(token).lstrip()
+        new = piece.rstrip()
+        blanks = piece[len(new) :]
+        text += new
+        if new and wrote is not None:
+            wrote(new)
     return tokens, text
-
-
-def _say(text: str, said: str, wrote: Callable[[str], None] | None) -> str:
-    """Tell what is new in the text; what was told by then."""
-    if not text.startswith(said) or text == said:
-        return said
-    if wrote is not None:
-        wrote(text[len(said) :])
-    return text

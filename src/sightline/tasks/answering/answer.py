@@ -20,8 +20,8 @@ from typing import Any
 
 from ... import models
 from ...errors import ModelError, SpecError
-from ...evidence import Evidence, Support, find_evidence, find_support
-from ...models import Progress
+from ...evidence import SHORTLIST, Evidence, Support, find_evidence, find_support
+from ...models import Progress, unheard
 from ...reader import Reader
 from .._chat import stop_tokens
 from .._check import check
@@ -45,7 +45,7 @@ def answer(
     model: str | tuple[Any, Any] = models.DEFAULT,
     max_new_tokens: int = 64,
     citations: int = 3,
-    shortlist: int = 12,
+    shortlist: int = SHORTLIST,
     reading: int = READING,
     progress: Progress | None = None,
     wrote: Callable[[str], None] | None = None,
@@ -72,7 +72,7 @@ def answer(
     documents = as_documents(document)
     check_question(question)
     _check_options(max_new_tokens, citations, shortlist, reading)
-    tell = progress or _nothing
+    tell = progress or unheard
     with Meter() as meter:
         name, network, tokenizer = loaded(model, progress)
         _check_decoder(name, network)
@@ -115,14 +115,14 @@ def _answer(
     wrote: Callable[[str], None] | None,
 ) -> tuple[str, list[Evidence], Support]:
     """Read, answer, look for evidence, measure it: the answer, what it rests on, and its support."""
-    *most, last = prompt.tokens
+    most = prompt.tokens[:-1]
     reader = Reader(network)
     tell("reading", 0, len(most))
     reader.read(most, lambda done: tell("reading", done, len(most)))
     tell("answering", 0, max_new_tokens)
     tokens, text = written(
         reader,
-        last,
+        prompt.tokens,
         max_new_tokens,
         stop_tokens(network, tokenizer),
         tokenizer,
@@ -183,7 +183,3 @@ def _check_decoder(name: str, network: Any) -> None:
             f"a decoder-only model that follows instructions. Leave it out for {models.DEFAULT}, or name another; "
             "`sightline models list` says what each is for."
         )
-
-
-def _nothing(phase: str, done: int, total: int | None) -> None:
-    """Progress that nobody listens to."""

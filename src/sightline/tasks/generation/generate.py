@@ -17,15 +17,15 @@ import torch
 from ... import models
 from ...errors import InputError, ModelError, SpecError
 from ...evidence import Row
-from ...models import Progress
+from ...models import Progress, unheard
 from ...reader import Reader
 from .._chat import stop_tokens
 from .._meter import Meter
 from .._network import context, loaded
+from .._written import Written
 from ._encoded import Encoded, check_prompt, encode
 from ._focus import Focus, Source
 from ._sampling import Chooser, Sampling
-from ._written import Written
 
 __all__ = ["Generation", "Produced", "Source", "generate", "stream"]
 
@@ -236,9 +236,7 @@ def _prepared(
             f"take {max_new_tokens:,} more, and the context of {name} is {limit:,} tokens. Give a shorter prompt, ask "
             "for fewer tokens, or use a model with a longer context."
         )
-    return _Job(
-        name, Reader(network), tokenizer, prompt, encoded, max_new_tokens, sampling, focus, progress or _nothing
-    )
+    return _Job(name, Reader(network), tokenizer, prompt, encoded, max_new_tokens, sampling, focus, progress or unheard)
 
 
 def _check_numbers(logits: torch.Tensor, name: str) -> None:
@@ -253,7 +251,3 @@ def _log_prob(logits: torch.Tensor, token: int) -> float:
     """log softmax(logits)[token], in float32 or better."""
     exact = logits.detach().to(torch.promote_types(logits.dtype, torch.float32))
     return float(torch.log_softmax(exact, dim=-1)[token])
-
-
-def _nothing(phase: str, done: int, total: int | None) -> None:
-    """Progress that nobody listens to."""

@@ -19,7 +19,7 @@ from typing import Any
 from ... import models
 from ...errors import SpecError
 from ...evidence import rests_on_document
-from ...models import Progress
+from ...models import Progress, unheard
 from ...sentences import Span
 from .._meter import Meter
 from .._network import context, loaded
@@ -150,7 +150,7 @@ def summarize(
         raise SpecError(f"max_new_tokens is {max_new_tokens}; a summary needs room for one token. Pass 1 or more.")
     if citations < 0:
         raise SpecError(f"citations is {citations}; it counts sentences. Pass 0 or more.")
-    tell = progress or _nothing
+    tell = progress or unheard
     with Meter() as meter:
         name, network, tokenizer = loaded(model, progress)
         limit = context(network)
@@ -220,7 +220,3 @@ def _excerpts(document: str, scored: Sequence[tuple[Span, float]], wanted: int) 
 def _window(document: str, span: Span, summary: str | None) -> Window:
     last = line_of(document, max(span.start, span.end - 1))
     return Window(span.start, span.end, line_of(document, span.start), last, summary)
-
-
-def _nothing(phase: str, done: int, total: int | None) -> None:
-    """Progress that nobody listens to."""

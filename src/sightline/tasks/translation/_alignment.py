@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ...errors import Unsupported
+from ...evidence import Gatherer
 from ...functional import Observed
 from ...recording import Call
-from ...reductions import Received, Reduction, Rows
-from ...relevance import relevance
+from ...reductions import Reduction, Rows
 
 __all__ = ["alignment_layer", "attention_weights", "encoded", "word_relevance"]
 
@@ -103,7 +103,7 @@ def _word_relevance(
 ) -> list[Tensor]:
     from ...integrations.transformers import listening
 
-    gatherer = _Gatherer(states.shape[:2])
+    gatherer = Gatherer(states.shape[1], "cross", len(states))
     leaf = states.detach().requires_grad_(True)
     with listening(network, gatherer), torch.enable_grad():
         logits = network(
@@ -125,26 +125,3 @@ def _word_relevance(
             if word < len(positions):
                 rows[i].append(shares[i])
     return [torch.stack(one) if one else torch.zeros(0, states.shape[1], dtype=torch.float64) for one in rows]
-
-
-class _Gatherer:
-    """Sums the relevance of the source's tokens [b,m] over the calls of cross-attention, as their gradients come."""
-
-    def __init__(self, shape: Sequence[int]) -> None:
-        self.total = torch.zeros(*shape, dtype=torch.float64)
-
-    def reductions(self, call: Call) -> Mapping[str, Reduction]:
-        """See `Listener`: nothing until the gradients come."""
-        return {}
-
-    def received(self, call: Call, observed: Observed) -> None:
-        """See `Listener`."""
-        if call.kind != "cross":
-            return
-
-        def add(gradient: Tensor) -> None:
-            with torch.no_grad():
-                field = relevance(call.matrix, call.value.detach(), gradient, {"received": Received()}, part="positive")
-            self.total += field["received"].sum(1, dtype=torch.float64).cpu()
-
-        observed.output.register_hook(add)

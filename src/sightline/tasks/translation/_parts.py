@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from ...sentences import Span, words
+from ...sentences import Span, stripped, words
 from .._network import context
-from ._tokens import Tokens, stripped
+from ._tokens import Tokens
 from ._translator import Part
 
 __all__ = ["longest", "parts", "room"]
@@ -74,7 +74,7 @@ def _unread(text: str, span: Span, ids: Sequence[int], places: Sequence[Span], u
 def _around(text: str, span: Span, left_out: Sequence[Span]) -> list[Span]:
     """What is left of a span, without white space at the ends; pieces without a letter are left out too."""
     edges = [span.start, *(edge for place in left_out for edge in place), span.end]
-    pieces = (stripped(text, a, b) for a, b in zip(edges[::2], edges[1::2], strict=True))
+    pieces = (stripped(text, Span(a, b)) for a, b in zip(edges[::2], edges[1::2], strict=True))
     return [piece for piece in pieces if any(map(str.isalpha, text[piece.start : piece.end]))]
 
 
@@ -84,4 +84,4 @@ def _halved(text: str, span: Span, before: int) -> tuple[Span, Span]:
     least = len(inside) // 4  # a cut close to the beginning would gain little
     cuts = [m.end() for m in re.finditer(r"[,;:.!?)—–]\s+", inside)] or [m.end() for m in re.finditer(r"\s+", inside)]
     at = cuts[-1] if cuts and cuts[-1] > least else max(1, len(inside))
-    return stripped(text, span.start, span.start + at), stripped(text, span.start + at, span.end)
+    return stripped(text, Span(span.start, span.start + at)), stripped(text, Span(span.start + at, span.end))

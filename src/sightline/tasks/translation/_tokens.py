@@ -6,7 +6,8 @@ import re
 from typing import Any
 
 from ...errors import Unsupported
-from ...sentences import Span
+from ...sentences import Span, stripped
+from .._chat import text_tokens
 
 __all__ = ["Tokens", "stripped"]
 
@@ -35,19 +36,17 @@ class Tokens:
         if hasattr(self.tokenizer, "pieces"):
             found = self.tokenizer.pieces(inside)
             return tuple(p.id for p in found), tuple(Span(start + p.start, start + p.end) for p in found)
-        ids, places = self._fast(inside) if getattr(self.tokenizer, "is_fast", False) else self._slow(inside)
-        found = (stripped(inside, a, b) for a, b in places)
+        ids, places = (
+            text_tokens(self.tokenizer, inside) if getattr(self.tokenizer, "is_fast", False) else self._slow(inside)
+        )
+        found = (stripped(inside, Span(a, b)) for a, b in places)
         return tuple(ids), tuple(Span(start + a, start + b) for a, b in found)
 
-    def _fast(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        found = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
-        )
-        return found["input_ids"], found["offset_mapping"]
-
-    def _slow(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+    def _slow(self, text: str) -> tuple[list[int], list[Span]]:
         found = self._sentencepiece.encode(text, return_type="offset_mapping")
-        return [int(self.tokenizer.convert_tokens_to_ids(piece)) for piece in found["pieces"]], found["offsets"]
+        return [int(self.tokenizer.convert_tokens_to_ids(piece)) for piece in found["pieces"]], [
+            Span(*place) for place in found["offsets"]
+        ]
 
     def spelled(self, ids: list[int]) -> tuple[str, tuple[Span, ...]]:
         """The text of tokens, and each one's place in it. Those that end or pad stand for nothing."""
@@ -67,7 +66,8 @@ class Tokens:
                 shown += 1
                 # Half a character decodes to a replacement, which is not yet the text's own.
                 at = max(at, _common(self._decoded(kept[:shown]), whole))
-            places.append(stripped(text, min(len(text), max(0, before - start)), min(len(text), max(0, at - start))))
+            own = Span(min(len(text), max(0, before - start)), min(len(text), max(0, at - start)))
+            places.append(stripped(text, own))
         return text, tuple(places)
 
     def _decoded(self, ids: list[int]) -> str:
@@ -81,13 +81,6 @@ class Tokens:
         full: list[int] = self.tokenizer(letter)["input_ids"]
         at = next((i for i in range(len(full)) if full[i : i + len(bare)] == bare), 0)
         return full[:at], full[at + len(bare) :]
-
-
-def stripped(text: str, start: int, end: int) -> Span:
-    """A span without the white space at its ends."""
-    inside = text[start:end]
-    start += len(inside) - len(inside.lstrip())
-    return Span(start, max(start, end - (len(inside) - len(inside.rstrip()))))
 
 
 def _common(a: str, b: str) -> int:

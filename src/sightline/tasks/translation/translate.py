@@ -15,7 +15,7 @@ from typing import Any
 
 from ... import models
 from ...errors import InputError, SpecError
-from ...models import Progress
+from ...models import Progress, unheard
 from ...sentences import Span, words
 from .._meter import Meter
 from .._network import loaded
@@ -76,7 +76,7 @@ def translate(
     with Meter() as meter:
         name, network, tokenizer = _model(source, target, model, batch_size, num_beams, text, progress)
         by = translator(network, tokenizer, name, source=source, target=target, align=align, beams=num_beams)
-        passages = list(_Run(by, source, batch_size, progress or _nothing).passages(text))
+        passages = list(_Run(by, source, batch_size, progress or unheard).passages(text))
     return Translation.of(passages, name, meter.seconds, meter.peak_bytes)
 
 
@@ -105,7 +105,7 @@ def translating(
             break
     name, network, tokenizer = _model(source, target, model, batch_size, num_beams, before, progress)
     by = translator(network, tokenizer, name, source=source, target=target, align=align, beams=num_beams)
-    run = _Run(by, source, batch_size, progress or _nothing)
+    run = _Run(by, source, batch_size, progress or unheard)
     yield from run.passages(before)
     for chunk in chunks:
         yield from run.passages(chunk)
@@ -218,7 +218,3 @@ def _sources(text: str, places: Sequence[Span], weights: Sequence[float], offset
         Source(text[places[i].start : places[i].end], offset + places[i].start, offset + places[i].end, weights[i])
         for i in kept
     )
-
-
-def _nothing(phase: str, done: int, total: int | None) -> None:
-    """Progress that nobody listens to."""
