@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
-from sightline.bench import Settings, doubling, measure
+from sightline.bench import Figures, Settings, doubling, measure
 from sightline.bench.case import Case
 from sightline.bench.contenders import CONTENDERS
 from sightline.bench.process import First, Fresh, Gone, Sample
@@ -138,3 +142,30 @@ def test_lengths_double_up_to_the_longest() -> None:
 def test_settings_that_make_no_sense_are_refused(wrong: dict[str, object], why: str) -> None:
     with pytest.raises(SpecError, match=why):
         Settings(**wrong)  # type: ignore[arg-type]
+
+
+def test_an_interrupt_while_a_process_starts_ends_that_process_too() -> None:
+    still: list[Imagined] = []
+
+    def interrupted(case: Case, contender: str, threads: int, patience: float) -> Imagined:
+        process = Imagined(case, contender, threads, patience, open=still)
+        still.append(process)
+        os.kill(os.getpid(), signal.SIGINT)
+        return process
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        measure(Settings(tokens=(64,), repeats=1), start=interrupted)
+    assert still == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_run_in_another_thread_leaves_interrupts_alone() -> None:
+    figures: list[Figures] = []
+    start = partial(Imagined, open=[])
+    thread = threading.Thread(
+        target=lambda: figures.append(measure(Settings(tokens=(64,), repeats=1, threads=1), start=start))
+    )
+    thread.start()
+    thread.join()
+    assert {point.state for point in figures[0].points} == {"measured"}

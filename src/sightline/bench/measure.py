@@ -17,7 +17,7 @@ from .contenders import CONTENDERS
 from .figures import Figures, Point
 from .foresight import left_out
 from .machine import available_memory, fingerprint
-from .process import Fresh, Gone, Sample
+from .process import Fresh, Gone, Sample, interrupted_afterwards
 from .settings import Settings
 
 __all__ = ["Progress", "measure"]
@@ -50,7 +50,8 @@ def measure(settings: Settings, *, progress: Progress | None = None, start: Star
                 if absent := left_out(case, name, available, _latest(points, name), settings.limit):
                     points.append(absent)
                 else:
-                    process = processes.enter_context(start(case, name, threads, 60 + 4 * settings.limit))
+                    with interrupted_afterwards():
+                        process = processes.enter_context(start(case, name, threads, 60 + 4 * settings.limit))
                     racers.append(_Racer(case, name, process, settings))
             steps = (_Racer.ready, _Racer.first, *[_Racer.sample] * settings.repeats)
             for step in steps:

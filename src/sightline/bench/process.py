@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from threading import TIMEOUT_MAX, Timer
-from types import TracebackType
+from threading import TIMEOUT_MAX, Timer, current_thread, main_thread
+from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
 from .case import Case
 
-__all__ = ["First", "Fresh", "Gone", "Sample"]
+__all__ = ["First", "Fresh", "Gone", "Sample", "interrupted_afterwards"]
 
 #: It imports what this process would: the same packages from the same places.
 _START = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from sightline.bench.worker import main; main()"
@@ -116,3 +118,24 @@ class Fresh:
         words = self._errors.read().decode(errors="replace").strip().splitlines()
         how = "was killed, perhaps for want of memory" if code == -9 else f"ended its process (exit code {code})"
         return f"{how}: {words[-1]}" if words else how
+
+
+@contextmanager
+def interrupted_afterwards() -> Generator[None]:
+    """Ctrl-C waits until the block is left.
+
+    Else a process that is being started when it comes is nobody's, and nobody ends it. Only the main thread hears
+    Ctrl-C; in another there is nothing to wait for.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if current_thread() is not main_thread() or not callable(before):
+        yield
+        return
+    heard: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: heard.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            before(*heard[0])
