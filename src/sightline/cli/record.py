@@ -24,7 +24,7 @@ __all__ = ["command"]
     metavar="LIST",
     default="entropy,peak,top8,received,map",
     show_default=True,
-    help="What to observe of every head: these, lse and max, any number after top and map (map64: 64 × 64 blocks).",
+    help="What to observe of every head: these, lse, max, view; any number after top and map (map64: 64 × 64 blocks).",
 )
 @click.option(
     "--layers", metavar="LIST", help='Layers to record: numbers, or patterns of names such as "*.3.self_attn".'
@@ -36,6 +36,9 @@ __all__ = ["command"]
     default="reductions",
     show_default=True,
     help="qk: keep queries and keys too, so that any weight can be computed later (a few KB for each token and layer).",
+)
+@click.option(
+    "--view", is_flag=True, help="All that `sightline view` shows: as --keep qk, and view among the observed."
 )
 @click.option(
     "--new-tokens", type=click.IntRange(min=0), default=0, show_default=True, help="Tokens to write after it."
@@ -50,6 +53,7 @@ def command(
     layers: str | None,
     heads: str | None,
     keep: str,
+    view: bool,
     new_tokens: int,
     as_json: bool,
     debug: bool,
@@ -60,6 +64,8 @@ def command(
     `sightline inspect`, or load it: sightline.Trace.load(FILE).
     """
     check_target(output)
+    if view:
+        keep, observe = "qk", observe if "view" in _listed(observe) else f"{observe},view"
     # These import torch: after the options are known to be good, and not for --help.
     from ..tasks.documents import read_document
 
@@ -95,7 +101,9 @@ def command(
     else:
         size_and_time = f"{size / 1e6:.1f} MB, {seconds:.1f} s"
         click.echo(f"{output}: {tokens:,} tokens, {len(trace)} modules, {calls:,} calls, {size_and_time}")
-        click.echo(f"Look at it with: sightline inspect {output}")
+        click.echo(
+            f"Look at it with: sightline inspect {output}{f', or sightline view {output}' if keep == 'qk' else ''}"
+        )
 
 
 def _listed(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from ..errors import InputError, SpecError
 from ..integrations import record
 from ..models import Progress
 from ..recording import Keep, Record, Tokens, Trace
-from ..reductions import BlockMass, ColumnMax, Entropy, LogSumExp, Peak, Received, Reduction, TopK
+from ..reductions import BlockMass, BlockMax, ColumnMax, Entropy, LogSumExp, Peak, Received, Reduction, TopK
 from ._network import context, loaded
 from .documents import check_document
 
@@ -32,11 +32,17 @@ _PLAIN: Mapping[str, type[Reduction]] = {
 }
 
 
+_VIEW_BLOCK, _VIEW_SIDE = 16, 512
+"""The viewer computes what lies below blocks of 16 × 16 weights as it is looked at; and 512 × 512 blocks, mass and
+maximum, are 2 MB for each head."""
+
+
 def observations(asked: str, n: int) -> dict[str, Reduction]:
     """Reductions by their short names, separated by commas, for a text of n tokens.
 
     entropy, peak, received as `Entropy`, `Peak`, `Received`; lse `LogSumExp`; max `ColumnMax`; top8 `TopK(8)`, with any
-    number; map a `BlockMass` of 64 × 64 blocks, map128 of 128 × 128. Raises SpecError for other names.
+    number; map a `BlockMass` of 64 × 64 blocks, map128 of 128 × 128; view what `sightline view` shows from afar: a
+    `BlockMass` and a `BlockMax` whose blocks have a power of two weights on a side. Raises SpecError for other names.
 
     >>> from sightline.tasks import observations
     >>> observations("entropy,top8,map", 1000)
@@ -52,10 +58,13 @@ def observations(asked: str, n: int) -> dict[str, Reduction]:
         elif numbered is not None:
             side = -(-n // int(numbered[2] or 64))
             found[name] = BlockMass(side, side)
+        elif name == "view":
+            side = max(_VIEW_BLOCK, 1 << (-(-n // _VIEW_SIDE) - 1).bit_length())
+            found |= {"view-mass": BlockMass(side, side), "view-max": BlockMax(side, side)}
         else:
             raise SpecError(
-                f"{name!r} was asked to be observed; known are {', '.join(_PLAIN)}, top8 and map (with any number). "
-                f"Write them with commas between: {OBSERVED}"
+                f"{name!r} was asked to be observed; known are {', '.join(_PLAIN)}, view, top8 and map (with any "
+                f"number). Write them with commas between: {OBSERVED}"
             )
     return found
 
