@@ -1,10 +1,14 @@
-"""What every test runs under: memory that the library leaves unwritten is NaN, and Hypothesis is repeatable."""
+"""What every test runs under: memory that the library leaves unwritten is NaN, and Hypothesis is repeatable.
+
+And what several folders share: a browser.
+"""
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -74,3 +78,20 @@ def _poisoning(allocate: Callable[..., Any]) -> Callable[..., Any]:
         return t
 
     return empty
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A Chromium without a window, for tests of what is seen; they are skipped, with the reason, where there is none.
+
+    One for the whole run: Playwright has one loop for each process.
+    """
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed, which drives the browser")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("there is no Chromium on this machine")
+    with api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield running
+        running.close()

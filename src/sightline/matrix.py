@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from . import _html
 from ._dims import Dims
 from .backends import ORDER, choose
 from .biases import Bias
@@ -16,12 +17,15 @@ from .errors import SpecError, Unsupported
 from .functional import autocast, bound, named, run
 from .masks import Mask
 from .partial import Partial
-from .reductions import ColumnMoment, Entries, LogSumExp, Reduction, RowFold, RowMoment, Rows
+from .reductions import BlockMass, ColumnMoment, Entries, LogSumExp, Reduction, RowFold, RowMoment, Rows
 from .request import Request
 from .scores import Scores
 
 #: Weights that `dense()` builds without being forced to: 256 MiB in float32.
 DENSE_LIMIT = 2**26
+
+#: Weights that a notebook computes to show a matrix as a picture: about a second.
+SHOWN_LIMIT = 2**30
 
 #: Weights computed at once where the log-sum-exp is known: a slice costs little memory beyond its own.
 TILE = 2**22
@@ -82,6 +86,18 @@ class AttentionMatrix:
     def __repr__(self) -> str:
         b, h, n, m = self.shape
         return f"AttentionMatrix(b={b}, h={h}, n={n}, m={m}, {self.q.dtype}, never stored)"
+
+    def _repr_html_(self) -> str:
+        b, h, n, m = self.shape
+        if self.shape.numel() > SHOWN_LIMIT:
+            return _html.box(_html.text(repr(self), "font-weight:600"))
+        rows, cols = -(-n // 64), -(-m // 64)
+        with torch.no_grad():
+            mass = self._one(BlockMass(rows, cols)).double().mean((0, 1))
+        counts = torch.tensor([min(rows, n - r * rows) for r in range(mass.shape[0])]).to(mass)
+        described = f"The mean map of {b * h} heads: {rows} queries down and {cols} keys across for each cell"
+        shown = _html.picture((mass / counts[:, None]).tolist(), described)
+        return _html.box(_html.text(repr(self), "font-weight:600"), shown)
 
     def reduce(self, reductions: Mapping[str, Reduction]) -> dict[str, Any]:
         """Every reduction by name, from one pass. Raises ShapeError, SpecError, Unsupported."""

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import secrets
-import shutil
 import socket
 import threading
 import time
@@ -12,10 +11,6 @@ from typing import Any
 import pytest
 
 from viewer import worlds
-
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
-)
 
 
 @pytest.fixture(scope="session")
@@ -69,15 +64,3 @@ def serving() -> Iterator[Callable[..., str]]:
         server.should_exit = True
     for _, thread in running:
         thread.join(10)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """A headless Chromium."""
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed, which drives the browser")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium was found on this machine")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield started
-        started.close()

@@ -22,6 +22,7 @@ _COMMANDS = {
     "inspect": "Show what stands out in a trace: sinks, tokens that receive most, kinds of heads, strongest pairs.",
     "models": "List the models known by name, fetch one, or say where it is.",
     "record": "Record the attention of a model that reads a text, every head of it, in a trace.",
+    "report": "Write a trace as one page for a browser: every token's sources, a map of every head.",
     "summarize": "Summarise a document of any length and show what each sentence of the summary rests on.",
     "translate": "Translate a text, and tell which words each word of the translation looked at.",
     "view": "Show traces in the browser: any head's map at any zoom, down to single weights.",

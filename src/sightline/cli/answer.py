@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ..models import DEFAULT
+from ._html import check, save
 from ._output import check_target, write
 from ._page import harmless, one_line, page
 from ._progress import shown
@@ -47,6 +48,7 @@ _LISTED = 5
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")
+@click.option("--html", metavar="FILE", help="Write a page too: the answer beside the document, its sources marked.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
 def command(
     documents: tuple[str, ...],
@@ -57,6 +59,7 @@ def command(
     reading: int | None,
     as_json: bool,
     output: str | None,
+    html: str | None,
     debug: bool,
 ) -> None:
     """Answer QUESTION from one DOCUMENT or several, of any length, and show where the answer came from.
@@ -73,6 +76,7 @@ def command(
     to; which lines were read is said under the answer.
     """
     check_target(output)
+    check(html, output)
     if Path(question).is_file():
         raise click.UsageError(f"The question comes last, and {question!r} is a file. Ask something of it.")
     # These import torch: after the options are known to be good, and not for --help.
@@ -87,6 +91,7 @@ def command(
         asked["reading"] = reading
     live = not as_json and output is None and sys.stdout.isatty()
     result = _answered(texts, question, asked, live)
+    save(html, result, _cited(texts, result), question)
     if as_json:
         write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
     else:
@@ -128,6 +133,12 @@ def _answered(texts: Sequence[Document], question: str, asked: dict[str, Any], l
         finally:
             if written:  # what is printed next begins a line
                 click.echo()
+
+
+def _cited(texts: Sequence[Document], result: Answer) -> dict[str, str]:
+    """The documents that were read, by name: of many that were searched, those that the page is about."""
+    read = {window.source for window in result.windows}
+    return {text.name or "": text.text for text in texts if text.name in read}
 
 
 def _page(result: Answer, console: Console, live: bool) -> None:

@@ -17,6 +17,7 @@ from rich.text import Text
 from .. import _resident
 from ..models import DEFAULT
 from ._flow import Flow
+from ._html import check, save
 from ._output import check_target, write
 from ._page import harmless, page
 from ._progress import shown
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from ..tasks.generation import Produced
 
 __all__ = ["command"]
+
+_SOURCES = 8
+"""Words for each token of a page, where the command line does not say how many."""
 
 
 @click.command("generate")
@@ -44,6 +48,7 @@ __all__ = ["command"]
 @click.option("--focus", type=click.IntRange(min=0), default=0, show_default=True, help="Sources to show per token.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")
+@click.option("--html", metavar="FILE", help="Write a page too: each token beside its sources, 8 where --focus is 0.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
 def command(
     prompt: str | None,
@@ -58,6 +63,7 @@ def command(
     focus: int,
     as_json: bool,
     output: str | None,
+    html: str | None,
     debug: bool,
 ) -> None:
     """Write what follows PROMPT (a text, or - for standard input), token by token, as it is produced.
@@ -70,6 +76,7 @@ def command(
     if (prompt is None) == (file is None):
         raise click.UsageError("Give the prompt once: as PROMPT, as - for standard input, or with --file FILE.")
     check_target(output)
+    check(html, output)
     # These import torch: after the options are known to be good, and not for --help.
     from ..tasks.documents import read_text
 
@@ -86,10 +93,10 @@ def command(
         "top_k": top_k,
         "seed": seed,
         "chat": not raw,
-        "focus": focus,
+        "focus": focus or (_SOURCES if html is not None else 0),
     }
     count = _Count(model, max_new_tokens)
-    if not as_json and output is None:
+    if not as_json and output is None and html is None:
         _live(count.of(_started(text, asked)), bool(focus))
         count.say()
         return
@@ -99,6 +106,7 @@ def command(
         from ..tasks import generate
 
         result = generate(text, progress=progress, **asked)
+    save(html, result, text)
     if as_json:
         write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
     elif focus:

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from ..models import DEFAULT
+from ._html import check, save
 from ._output import check_target, write
 from ._page import one_line, page
 from ._progress import shown
@@ -39,6 +40,7 @@ __all__ = ["command"]
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")
+@click.option("--html", metavar="FILE", help="Write a page too: the summary beside the document, its sources marked.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
 def command(
     document: str,
@@ -48,6 +50,7 @@ def command(
     citations: int,
     as_json: bool,
     output: str | None,
+    html: str | None,
     debug: bool,
 ) -> None:
     """Summarise DOCUMENT (a UTF-8 text file, or - for standard input), of any length.
@@ -57,6 +60,7 @@ def command(
     is marked as not supported.
     """
     check_target(output)
+    check(html, output)
     # These import torch: after the options are known to be good, and not for --help.
     from ..tasks.documents import read_document
 
@@ -74,6 +78,7 @@ def command(
             citations=citations,
             progress=progress,
         )
+    save(html, result, text if document == "-" else {document: text})
     if as_json:
         write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
     else:

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .._files import replacing
-from ._output import check_target, write
+from ._html import check, save
+from ._output import check_target, replace, write
 from ._page import one_line
 from ._progress import shown
 
 if TYPE_CHECKING:
+    from ..tasks import Translation
     from ..tasks.translation import Passage, Sentence
 
 __all__ = ["command"]
@@ -29,6 +31,7 @@ __all__ = ["command"]
 @click.option("--align", is_flag=True, help="Print each sentence with the words that its words looked at.")
 @click.option("--json", "as_json", is_flag=True, help="Print text, sentences, words and where they came from as JSON.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file, whole or not at all.")
+@click.option("--html", metavar="FILE", help="Write a page too: the translation beside the text, word by word.")
 @click.option("--beams", type=click.IntRange(min=1), default=1, show_default=True, help="Hypotheses; 1 is greedy.")
 @click.option("--batch", type=click.IntRange(min=1), default=32, show_default=True, help="Sentences at once.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
@@ -40,6 +43,7 @@ def command(
     align: bool,
     as_json: bool,
     output: str | None,
+    html: str | None,
     beams: int,
     batch: int,
     debug: bool,
@@ -53,6 +57,7 @@ def command(
     one, sentence by sentence; small ones translate badly.
     """
     check_target(output)
+    check(html, output)
     # These import torch: after the options are known to be good, and not for --help.
     from ..tasks.documents import read_document
 
@@ -60,10 +65,18 @@ def command(
     chunks = _standard_input() if file == "-" else iter([read_document(file)])
     options: dict[str, Any] = {"source": source, "target": target, "model": model}
     options |= {"batch_size": batch, "num_beams": beams}
-    if as_json:
-        _whole("".join(chunks), options, output)
-        return
     printer = _Printer(align)
+    if as_json or html is not None:
+        text = "".join(chunks)
+        result = _whole(text, options)
+        save(html, result, text if file == "-" else {file: text})
+        if as_json:
+            write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
+        else:
+            printed = printer.whole(result)
+            click.echo(printed, nl=False) if output is None else replace(output, printed.encode())
+            printer.close()
+        return
     with ExitStack() as around:
         sink = None if output is None else around.enter_context(replacing(output))
         showing = around.enter_context(ExitStack())
@@ -89,14 +102,13 @@ def _standard_input() -> Iterator[str]:
     return arriving(sys.stdin.buffer)
 
 
-def _whole(text: str, options: dict[str, Any], output: str | None) -> None:
+def _whole(text: str, options: dict[str, Any]) -> Translation:
     with shown("sentences") as progress:
         if progress is not None:
             progress("starting", 0, None)
         from ..tasks import translate
 
-        result = translate(text, progress=progress, **options)
-    write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
+        return translate(text, progress=progress, **options)
 
 
 class _Printer:
@@ -112,6 +124,12 @@ class _Printer:
         if not self._align:
             return passage.text
         return "".join(map(_aligned, passage.sentences))
+
+    def whole(self, result: Translation) -> str:
+        """What is printed for a translation that is finished."""
+        from ..tasks.translation import Passage
+
+        return self.text(Passage(result.text, result.sentences))
 
     def close(self) -> None:
         """Say on standard error what is not to be trusted."""

@@ -20,6 +20,7 @@ from ..matrix import AttentionMatrix
 from ..reductions import Peaks, Reduction
 from ..scores import Scores
 from ._container import DTYPES, File, InFile, write
+from ._shown import shown
 from .choice import matches
 from .header import VERSION, CallHeader, Header, KeptHeader, ScoresHeader, TensorHeader, TokensHeader
 from .kept import SCORE_TENSORS, Kept
@@ -171,6 +172,9 @@ class Trace(Mapping[str, "tuple[Record, ...]"]):
         calls = sum(map(len, self._header.modules.values()))
         of = ", ".join(self.reductions) or "q and k"
         return f"<Trace of {of}: {calls} calls of {len(self)} modules{f' of {self.model}' if self.model else ''}>"
+
+    def _repr_html_(self) -> str:
+        return shown(self)
 
     def _tensor(self, key: str) -> Tensor:
         return self._tensors[key].read()

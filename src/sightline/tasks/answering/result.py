@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...evidence import Support
+from .. import _shown
 from ..citation import Citation
 
 __all__ = ["Answer", "Verdict", "Window"]
@@ -60,6 +61,9 @@ class Answer:
         if not self.text:
             return "no answer"
         return "in the document" if self.supported else "not in the document"
+
+    def _repr_html_(self) -> str:
+        return _shown.answer(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON, with the answer's text under "answer".

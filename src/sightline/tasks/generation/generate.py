@@ -19,6 +19,7 @@ from ...errors import InputError, ModelError, SpecError
 from ...evidence import Row
 from ...models import Progress, unheard
 from ...reader import Reader
+from .. import _shown
 from .._chat import stop_tokens
 from .._meter import Meter
 from .._network import context, loaded
@@ -66,6 +67,9 @@ class Generation:
     model: str
     seconds: float
     peak_bytes: int
+
+    def _repr_html_(self) -> str:
+        return _shown.generation(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON; a unit has its text, its place in the whole text, log_prob, citations and supported.

@@ -21,6 +21,7 @@ from ...errors import SpecError
 from ...evidence import rests_on_document
 from ...models import Progress, unheard
 from ...sentences import Span
+from .. import _shown
 from .._meter import Meter
 from .._network import context, loaded
 from ..citation import Citation, cited, line_of
@@ -96,6 +97,9 @@ class Summary:
     model: str
     seconds: float
     peak_bytes: int
+
+    def _repr_html_(self) -> str:
+        return _shown.summary(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON: the text under "summary", its sentences under "units"."""

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .. import _shown
+
 __all__ = ["Passage", "Sentence", "Source", "Translation", "Word"]
 
 
@@ -80,6 +82,9 @@ class Translation:
         """All passages of a translation, in order."""
         sentences = tuple(sentence for passage in passages for sentence in passage.sentences)
         return Translation("".join(p.text for p in passages), sentences, model, seconds, peak_bytes)
+
+    def _repr_html_(self) -> str:
+        return _shown.translation(self)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data for JSON: the text under "translation", the sentences under "units"."""
