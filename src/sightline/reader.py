@@ -13,20 +13,27 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .errors import ModelError
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "Step"]
 
 _CHUNK = 256
 """Tokens read at once: enough to keep the matrix products busy, few enough for a progress bar that moves."""
 
 _LENT = 16384
 """Tokens of one layer's cache copied at once for variants of a run that differ in what they hide, or one copy of it."""
+
+
+class Step(NamedTuple):
+    """A token as it was chosen, and log p(token | all before) in nats."""
+
+    token: int
+    log_prob: float
 
 
 class Reader:
@@ -93,25 +100,34 @@ class Reader:
         `last` is the last token of the prompt, not read yet: its row predicts the first token of the answer.
         """
         answer: list[int] = []
-        for token in self.stream(last, limit, stop):
-            answer.append(token)
+        for step in self.stream(last, limit, stop):
+            answer.append(step.token)
             if progress is not None:
                 progress(len(answer))
         return answer
 
-    def stream(self, last: int, limit: int, stop: Collection[int]) -> Iterator[int]:
+    def stream(self, last: int, limit: int, stop: Collection[int]) -> Iterator[Step]:
         """The tokens of `generate`, each as it is chosen."""
         token = last
         for _ in range(limit):
-            token = int(self.next_logits(token).argmax())
+            logits = self.next_logits(token)
+            token = int(logits.argmax())
             if token in stop:
                 return
-            yield token
+            yield Step(token, float(_log_prob(logits[None], [token])))
 
-    def log_prob(self, last: int, answer: Sequence[int]) -> float:
-        """log p(answer | read tokens, last), in nats. What is read for it is forgotten again."""
+    def log_prob(
+        self, rest: Sequence[int], answer: Sequence[int], progress: Callable[[int], None] | None = None
+    ) -> float:
+        """log p(answer | read tokens, rest), in nats; rest: one token or more. All that is read for it is forgotten.
+
+        `progress` hears how many tokens of a long rest are done.
+        """
         length = self.length
-        logits = self._logits([last, *answer[:-1]], len(answer))
+        # The end of the rest is read together with the answer: one pass over the model's weights fewer.
+        alone = max(0, len(rest) - max(1, _CHUNK + 1 - len(answer)))
+        self.read(rest[:alone], progress)
+        logits = self._logits([*rest[alone:], *answer[:-1]], len(answer))
         self.rewind(length)
         return float(_log_prob(logits, answer))
 
@@ -128,7 +144,7 @@ class Reader:
         batch = max(1, min(_LENT // max(1, self.length), _CHUNK // rows.shape[1]))
         few = {"logits_to_keep": rows.shape[1]} if self._can_keep_few else {}
         found: list[float] = []
-        for part in hidden.split(batch):
+        for part in hidden.split(batch) if len(hidden) else ():
             cache = self._lent(len(part))
             with self._hiding(self.model, part):
                 output = self.model(input_ids=rows.expand(len(part), -1), past_key_values=cache, use_cache=True, **few)

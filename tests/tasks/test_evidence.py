@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -209,9 +210,30 @@ def test_many_spans_at_once_are_as_one_by_one_and_the_reader_holds_what_it_held(
     for layer, (keys, values) in zip(reader._cache.layers, before, strict=True):
         assert torch.equal(layer.keys, keys)
         assert torch.equal(layer.values, values)
-    assert reader.log_prob(PROMPT.tokens[-1], ANSWER) == pytest.approx(
+    assert reader.log_prob(PROMPT.tokens[-1:], ANSWER) == pytest.approx(
         plain_log_prob(model, PROMPT.tokens), abs=TOLERANCE
     )
+
+
+def test_a_log_probability_that_is_known_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = read(made(CONFIGS["llama"]))
+    asked = (PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    wanted = direct_drops(reader, *asked)
+    known = reader.log_prob(PROMPT.tokens[-1:], ANSWER)
+    rows: list[int] = []
+    hiding_keys = Reader.log_probs_hiding
+
+    def counted(self: Reader, last: int, answer: Sequence[int], hidden: torch.Tensor) -> list[float]:
+        rows.append(len(hidden))
+        return hiding_keys(self, last, answer, hidden)
+
+    monkeypatch.setattr(Reader, "log_probs_hiding", counted)
+    assert direct_drops(reader, *asked, log_prob=known) == pytest.approx(wanted, abs=TOLERANCE)
+    assert direct_drops(reader, *asked, of=[], log_prob=known) == []
+    assert document_drop(reader, PROMPT.tokens, PROMPT.places, ANSWER, log_prob=known) > 0
+    assert rows == [len(SPANS), 0, 1]
+    shifted = direct_drops(reader, *asked, log_prob=known + 1)
+    assert shifted == pytest.approx([drop + 1 for drop in wanted], abs=TOLERANCE)
 
 
 def test_hiding_ends_with_its_block_also_after_an_exception() -> None:

@@ -148,7 +148,8 @@ def test_a_sentence_that_loses_little_without_the_document_is_not_supported(
     nats: float, supported: bool, talkative: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "sightline.tasks.summary._abstract.document_drop", lambda *parts: nats * SENTENCE_SUPPORT * len(parts[-1])
+        "sightline.tasks.summary._abstract.document_drop",
+        lambda *parts, log_prob: nats * SENTENCE_SUPPORT * len(parts[-1]),
     )
     result = summarize(DOCUMENT, model=talkative, max_new_tokens=4)
     assert {sentence.supported for sentence in result.sentences} == {supported}

@@ -79,7 +79,7 @@ def test_the_three_readings_in_any_order_leave_the_reader_as_it_was(model: Any, 
     reader.read([*PROMPT.tokens, *ANSWER][:held])
     found = find_support(reader, PROMPT.tokens, PROMPT.places, ANSWER, CHECK)
     assert reader.length == len(PROMPT.tokens) - 1
-    assert reader.log_prob(PROMPT.tokens[-1], ANSWER) == pytest.approx(
+    assert reader.log_prob(PROMPT.tokens[-1:], ANSWER) == pytest.approx(
         plain(model, PROMPT.tokens, ANSWER), abs=TOLERANCE
     )
     drop = document_drop(reader, PROMPT.tokens, PROMPT.places, ANSWER)

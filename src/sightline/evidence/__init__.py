@@ -94,18 +94,19 @@ def find_evidence(
     *,
     top: int,
     shortlist: int = SHORTLIST,
+    log_prob: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Evidence]:
     """The `top` spans by direct drop of a short list, as in `ranked`, in the order of measured drop.
 
     The short list is never shorter than `top`; of just `top` spans, all are measured. The reader has read at least
     prompt[:-1]; what it holds of it afterwards is less. `places` is where each token of the prompt lies in the
-    document, None outside; `without` makes the prompt whose document lacks a span. `progress` hears how many of all
-    tokens that measuring reads are done.
+    document, None outside; `without` makes the prompt whose document lacks a span; `log_prob` is as in `direct_drops`.
+    `progress` hears how many of all tokens that measuring reads are done.
     """
     if top < 1 or not spans:
         return []
-    ranking = ranked(reader, prompt, places, spans, answer, shortlist=max(top, shortlist))
+    ranking = ranked(reader, prompt, places, spans, answer, shortlist=max(top, shortlist), log_prob=log_prob)
     best = list(ranking.direct)[:top]
     whole = sum(max(0.0, drop) for drop in ranking.direct.values())
     shortened = {i: (spans[i], without(spans[i])) for i in best}

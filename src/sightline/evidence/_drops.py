@@ -22,6 +22,7 @@ def direct_drops(
     answer: Tokens,
     *,
     of: Sequence[int] | None = None,
+    log_prob: float | None = None,
 ) -> list[float]:
     """The direct drop of each span, or of those numbered `of`, in nats.
 
@@ -33,10 +34,11 @@ def direct_drops(
     has taken over from S still counts, and nothing of the prompt is read again. The rows R themselves are never hidden.
 
     Tokens belong to spans as in `span_relevance`: spans are in order and do not overlap. The reader has read at least
-    prompt[:-1], and holds exactly that afterwards. O(spans · T · N) time per head and layer, O(N) memory.
+    prompt[:-1], and holds exactly that afterwards. O(spans · T · N) time per head and layer, O(N) memory. `log_prob`
+    is log p(answer | prompt) where it is known, as it is of an answer just written; else it is computed too.
     """
     wanted = range(len(spans)) if of is None else of
-    baseline, others = hiding_spans(reader, prompt, places, spans, answer, wanted)
+    baseline, others = hiding_spans(reader, prompt, places, spans, answer, wanted, log_prob)
     return [baseline - other for other in others]
 
 
@@ -47,20 +49,29 @@ def hiding_spans(
     spans: Sequence[Span],
     answer: Tokens,
     of: Sequence[int],
+    log_prob: float | None = None,
 ) -> tuple[float, list[float]]:
     """log p(answer | prompt) in nats, and the same with each of the spans numbered `of` hidden: see `direct_drops`."""
     owner = torch.tensor([-1 if i is None else i for i in owners(places[: len(prompt) - 1], spans)])
-    return _hiding(reader, prompt, answer, torch.tensor(list(of), dtype=owner.dtype)[:, None] == owner[None, :])
+    hidden = torch.tensor(list(of), dtype=owner.dtype)[:, None] == owner[None, :]
+    return _hiding(reader, prompt, answer, hidden, log_prob)
 
 
-def document_drop(reader: Reader, prompt: Tokens, places: Sequence[Span | None], answer: Tokens) -> float:
+def document_drop(
+    reader: Reader,
+    prompt: Tokens,
+    places: Sequence[Span | None],
+    answer: Tokens,
+    *,
+    log_prob: float | None = None,
+) -> float:
     """The direct drop of the whole document, in nats: what the answer loses when its rows see none of it.
 
-    Near 0, the answer would have been given without the document. Definition and cost as in `direct_drops`, for one
-    span. The reader has read at least prompt[:-1], and holds exactly that afterwards.
+    Near 0, the answer would have been given without the document. Definition, cost and `log_prob` as in `direct_drops`,
+    for one span. The reader has read at least prompt[:-1], and holds exactly that afterwards.
     """
     inside = torch.tensor([place is not None for place in places[: len(prompt) - 1]])
-    baseline, (other,) = _hiding(reader, prompt, answer, inside[None])
+    baseline, (other,) = _hiding(reader, prompt, answer, inside[None], log_prob)
     return baseline - other
 
 
@@ -79,10 +90,7 @@ def measured_drop(
     # At least the last token is kept back: its row predicts the answer's first token.
     shared = min(_common(prompt, shortened), reader.length, len(shortened) - 1)
     reader.rewind(shared)
-    reader.read(shortened[shared:-1], progress)
-    drop = baseline - reader.log_prob(shortened[-1], answer)
-    reader.rewind(shared)
-    return drop
+    return baseline - reader.log_prob(shortened[shared:], answer, progress)
 
 
 def to_read(prompt: Tokens, shortened: Tokens) -> int:
@@ -90,12 +98,15 @@ def to_read(prompt: Tokens, shortened: Tokens) -> int:
     return len(shortened) - _common(prompt, shortened)
 
 
-def _hiding(reader: Reader, prompt: Tokens, answer: Tokens, hidden: Tensor) -> tuple[float, list[float]]:
-    """log p(answer), and log p(answer | hidden) for each row of `hidden` [s, p − 1]; all computed in the same way."""
+def _hiding(
+    reader: Reader, prompt: Tokens, answer: Tokens, hidden: Tensor, log_prob: float | None
+) -> tuple[float, list[float]]:
+    """log p(answer), computed with the others where it is not known, and log p(answer | hidden), hidden: [s, p − 1]."""
     reader.rewind(len(prompt) - 1)
-    baseline, *others = reader.log_probs_hiding(
-        prompt[-1], answer, torch.cat([hidden.new_zeros(1, hidden.shape[1]), hidden])
-    )
+    if log_prob is not None:
+        return log_prob, reader.log_probs_hiding(prompt[-1], answer, hidden)
+    nothing = hidden.new_zeros(1, hidden.shape[1])
+    baseline, *others = reader.log_probs_hiding(prompt[-1], answer, torch.cat([nothing, hidden]))
     return baseline, others
 
 

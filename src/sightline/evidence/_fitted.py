@@ -49,7 +49,7 @@ def fitted_drops(
         return []
     reader.read(prompt[reader.length : len(prompt) - 1])
     reader.rewind(len(prompt) - 1)
-    baseline = reader.log_prob(prompt[-1], answer)
+    baseline = reader.log_prob(prompt[-1:], answer)
     removed = _sets(len(spans), forwards, seed)
     shortened = [without([spans[i] for i in sorted(numbers)]) for numbers in removed]
     kept = torch.ones(1 + len(removed), len(spans), dtype=torch.float64)

@@ -34,18 +34,19 @@ def ranked(
     answer: Sequence[int],
     *,
     shortlist: int = SHORTLIST,
+    log_prob: float | None = None,
 ) -> Ranking:
     """The `shortlist` spans with most relevance, in the order of their direct drops.
 
     As many spans or fewer are all on the list, and no relevance is computed. Arguments and the state of the reader are
-    as in `direct_drops`. Cost in token steps, with T the answer's tokens: (spans + 1) T for up to `shortlist` spans,
-    (shortlist + 4) T for more.
+    as in `direct_drops`. Cost in token steps, with T the answer's tokens: spans · T for up to `shortlist` spans,
+    (shortlist + 3) T for more; T more where `log_prob` is not known.
     """
     listed = list(range(len(spans)))
     if len(spans) > shortlist:
         weights, _ = key_relevance(reader, prompt, answer)
         scores = span_relevance(weights, places, spans)
         listed = sorted(listed, key=lambda i: (-scores[i], i))[:shortlist]
-    log_prob, hidden = hiding_spans(reader, prompt, places, spans, answer, listed)
-    drops = {i: log_prob - other for i, other in zip(listed, hidden, strict=True)}
-    return Ranking(dict(sorted(drops.items(), key=lambda pair: -pair[1])), log_prob)
+    baseline, hidden = hiding_spans(reader, prompt, places, spans, answer, listed, log_prob)
+    drops = {i: baseline - other for i, other in zip(listed, hidden, strict=True)}
+    return Ranking(dict(sorted(drops.items(), key=lambda pair: -pair[1])), baseline)

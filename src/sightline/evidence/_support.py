@@ -80,15 +80,22 @@ class Check:
 
 
 def find_support(
-    reader: Reader, prompt: Tokens, places: Sequence[Span | None], answer: Tokens, check: Check
+    reader: Reader,
+    prompt: Tokens,
+    places: Sequence[Span | None],
+    answer: Tokens,
+    check: Check,
+    *,
+    log_prob: float | None = None,
 ) -> Support:
-    """The three readings of an answer.
+    """The three readings of an answer; `log_prob` is log p(answer | prompt), where it is known.
 
-    The reader has read at least prompt[:-1], and holds exactly that afterwards. Time, in token steps: twice the answer,
-    the refusals, and what each prompt of the check and at last the prompt itself do not have in common with the one
-    before it, which is little more than the question each; O(N) memory. What is raised is as in the parts.
+    The reader has read at least prompt[:-1], and holds exactly that afterwards. Time, in token steps: the answer, twice
+    where its probability is not known, the refusals, and what each prompt of the check and at last the prompt itself do
+    not have in common with the one before it, which is little more than the question each; O(N) memory. What is raised
+    is as in the parts.
     """
-    drop = document_drop(reader, prompt, places, answer)
+    drop = document_drop(reader, prompt, places, answer, log_prob=log_prob)
     readings = Support(drop, refusal(reader, prompt, check), answerable(reader, prompt, check))
     _read(reader, check.asking, prompt)
     return readings
@@ -106,7 +113,7 @@ def refusal(reader: Reader, held: Tokens, check: Check) -> float:
             "prompt and each refusal need a token or more. Pass a prompt, and one or more refusals that are not empty."
         )
     shared = _read(reader, held, check.inviting)
-    of_each = [reader.log_prob(check.inviting[-1], words) for words in check.refusals]
+    of_each = [reader.log_prob(check.inviting[-1:], words) for words in check.refusals]
     reader.rewind(shared)
     return float(torch.tensor(of_each, dtype=torch.float64).logsumexp(0))
 

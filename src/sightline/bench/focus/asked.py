@@ -28,8 +28,9 @@ class Cost:
 
 @dataclass
 class Asked:
-    """A model's greedy answer to an item. `full` is log p(answer | document) in nats.
+    """A model's greedy answer to an item. `log_prob` is that of the answer in nats as it was written.
 
+    `full` is the same, computed as it is without sentences.
     `kept` holds the log-probability for every set of sentences that was asked for, by the numbers of those kept.
     """
 
@@ -41,6 +42,7 @@ class Asked:
     spans: list[Span] = field(init=False)
     reader: Reader = field(init=False)
     answer: list[int] = field(init=False)
+    log_prob: float = field(init=False)
     prefill: Cost = field(init=False)
     kept: dict[frozenset[int], float] = field(init=False, default_factory=dict[frozenset[int], float])
 
@@ -50,7 +52,8 @@ class Asked:
         self.reader = Reader(self.network)
         *most, last = self.prompt.tokens
         _, self.prefill = timed(len(most), lambda: self.reader.read(most))
-        self.answer = self.reader.generate(last, self.limit, stop_tokens(self.network, self.tokenizer))
+        steps = list(self.reader.stream(last, self.limit, stop_tokens(self.network, self.tokenizer)))
+        self.answer, self.log_prob = [step.token for step in steps], sum(step.log_prob for step in steps)
         self.reader.rewind(len(most))
 
     @property
@@ -73,7 +76,7 @@ class Asked:
             shared = min(len(most), len(held)) if shared is None else shared
             reader.rewind(shared)
             reader.read(most[shared:])
-            self.kept[kept] = reader.log_prob(last, self.answer)
+            self.kept[kept] = reader.log_prob([last], self.answer)
             held = tuple(most)
         return [self.kept[kept] for kept in wanted]
 

@@ -37,8 +37,8 @@ def direct(asked: Asked) -> tuple[list[float], Cost]:
     """The direct drop of every sentence: `direct_drops`."""
     reader, prompt = asked.held(), asked.prompt
     return timed(
-        len(asked.answer) * (len(asked.spans) + 1),
-        lambda: direct_drops(reader, prompt.tokens, prompt.places, asked.spans, asked.answer),
+        len(asked.answer) * len(asked.spans),
+        lambda: direct_drops(reader, prompt.tokens, prompt.places, asked.spans, asked.answer, log_prob=asked.log_prob),
     )
 
 
@@ -66,7 +66,7 @@ def attention_of_heads(asked: Asked) -> tuple[Tensor, Cost]:
 
     def work() -> Tensor:
         with listening(asked.network, listener):
-            reader.log_prob(asked.prompt.tokens[-1], asked.answer)
+            reader.log_prob(asked.prompt.tokens[-1:], asked.answer)
         return _by_sentence(torch.cat(listener.found), asked)
 
     return timed(len(asked.answer), work)

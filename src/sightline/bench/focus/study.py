@@ -107,15 +107,16 @@ def _shipped(asked: Asked, costs: dict[str, Cost]) -> dict[str, Any]:
     """The pipeline as it is shipped: its short list by direct drop, and what it shows by measured drop."""
     prompt, spans, t = asked.prompt, asked.spans, len(asked.answer)
     listed = min(len(spans), SHORTLIST)
-    steps = t * (listed + 1) + (3 * t if len(spans) > listed else 0)
+    steps = t * listed + (3 * t if len(spans) > listed else 0)
     reader = asked.held()
-    ranking, costs["ranking"] = timed(steps, lambda: ranked(reader, prompt.tokens, prompt.places, spans, asked.answer))
+    ask = (prompt.tokens, prompt.places, spans, asked.answer)
+    ranking, costs["ranking"] = timed(steps, lambda: ranked(reader, *ask, log_prob=asked.log_prob))
     for i in list(ranking.direct)[:MEASURED]:
         steps += to_read(prompt.tokens, prompt.without(spans[i])) + t
     reader = asked.held()
     shown, costs["all told"] = timed(
         steps,
-        lambda: find_evidence(reader, prompt.tokens, prompt.places, spans, asked.answer, prompt.without, top=MEASURED),
+        lambda: find_evidence(reader, *ask, prompt.without, top=MEASURED, log_prob=asked.log_prob),
     )
     numbers = {span: i for i, span in enumerate(spans)}
     asked.know({numbers[e.span]: ranking.log_prob - e.drop for e in shown})

@@ -19,16 +19,18 @@ def written(
     tokenizer: Any,
     progress: Callable[[int], None],
     wrote: Callable[[str], None] | None,
-) -> tuple[list[int], str]:
-    """The tokens of `Reader.generate`, and their text without blanks around; half a character at its end is left out.
+) -> tuple[list[int], str, float]:
+    """The tokens of `Reader.generate`, their text, and their log-probability in nats.
 
-    The reader has read prompt[:-1]. `wrote` hears the text as it grows; blanks wait for what they stand before, so that
-    the pieces together are the text.
+    The text is without blanks around; half a character at its end is left out. The reader has read prompt[:-1]. `wrote`
+    hears the text as it grows; blanks wait for what they stand before, so that the pieces together are the text.
     """
     tokens: list[int] = []
     pieces = Written(tokenizer, prompt)
     text = blanks = ""
-    for token in reader.stream(prompt[-1], limit, stop):
+    log_prob = 0.0
+    for token, of_token in reader.stream(prompt[-1], limit, stop):
+        log_prob += of_token
         tokens.append(token)
         progress(len(tokens))
         piece = (blanks + pieces.add(token)) if text else pieces.add(token).lstrip()
@@ -37,4 +39,4 @@ def written(
         text += new
         if new and wrote is not None:
             wrote(new)
-    return tokens, text
+    return tokens, text, log_prob

@@ -120,7 +120,7 @@ def _answer(
     tell("reading", 0, len(most))
     reader.read(most, lambda done: tell("reading", done, len(most)))
     tell("answering", 0, max_new_tokens)
-    tokens, text = written(
+    tokens, text, log_prob = written(
         reader,
         prompt.tokens,
         max_new_tokens,
@@ -132,7 +132,7 @@ def _answer(
     if not text:
         return text, [], Support(0.0, 0.0, 0.0)  # a model that says nothing leaves nothing to find evidence for
     tell("evidence", 0, None)
-    support = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt))
+    support = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt), log_prob=log_prob)
     found = find_evidence(
         reader,
         prompt.tokens,
@@ -142,6 +142,7 @@ def _answer(
         prompt.without,
         top=citations,
         shortlist=shortlist,
+        log_prob=log_prob,
         progress=lambda done, total: tell("measuring", done, total),
     )
     return text, found, support

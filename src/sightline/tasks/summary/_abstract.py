@@ -99,7 +99,8 @@ class Writer:
         prompt = read.prompt
         whole, places = (*prompt.tokens, *earlier), (*prompt.places, *[None] * len(earlier))
         self._read(prompt, whole[:-1])
-        drop = document_drop(self._reader, whole, places, tokens)
+        log_prob = self._reader.log_prob(whole[-1:], tokens)
+        drop = document_drop(self._reader, whole, places, tokens, log_prob=log_prob)
         start = read.span.start
         found = find_evidence(
             self._reader.fork(),  # measuring goes back in it; ours goes on to the next sentence
@@ -109,6 +110,7 @@ class Writer:
             tokens,
             lambda span: (*prompt.without(span), *earlier),
             top=top,
+            log_prob=log_prob,
         )
         return [replace(e, span=Span(e.span.start + start, e.span.end + start)) for e in found], drop
 
