@@ -1,15 +1,17 @@
-"""`python -m benchmarks.focus.needle text.txt [model]`: one sentence in 100,000 words, asked for in other words.
+"""`python -m benchmarks.focus.needle text.txt`: one sentence in 100,000 words, asked for in other words.
 
 Twenty sentences that have nothing to do with the text are planted in it one at a time, each at another of twenty
-places, evenly spaced, between two of its sentences. Read: the planted sentence is in a window that was read. Found: the
-answer holds the words that it must. Cited: a citation overlaps the planted sentence. Each question is asked in a
-process of its own, whose peak memory counts.
+places, evenly spaced, between two of its sentences; or, with --same N, the N-th of them at each of the twenty places,
+which asks whether the place matters and not how well the model answers. Read: the planted sentence is in a window that
+was read. Found: the answer holds the words that it must. Cited: a citation overlaps the planted sentence. Each question
+is asked in a process of its own, whose peak memory counts.
 
 Any text of 100,000 words or more does that is read in sentences, such as a novel of Project Gutenberg.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import subprocess
@@ -65,12 +67,11 @@ NEEDLES = [
 ]  # fmt: skip
 
 
-def planted(text: str, at: int) -> tuple[str, int, int]:
-    """The text with the needle of this number in its place, and where the needle begins and ends."""
+def planted(text: str, needle: str, place: int) -> tuple[str, int, int]:
+    """The text with the needle in one of the places, and where the needle begins and ends."""
     spans = sentences(text)
-    place = spans[int((at + 0.5) / len(NEEDLES) * len(spans))].end
-    needle = NEEDLES[at][0]
-    return f"{text[:place]} {needle}{text[place:]}", place + 1, place + 1 + len(needle)
+    at = spans[int((place + 0.5) / len(NEEDLES) * len(spans))].end
+    return f"{text[:at]} {needle}{text[at:]}", at + 1, at + 1 + len(needle)
 
 
 def ask(document: str, question: str, model: str | None) -> tuple[dict[str, object], float]:
@@ -82,27 +83,34 @@ def ask(document: str, question: str, model: str | None) -> tuple[dict[str, obje
     return json.loads(done.stdout), time.perf_counter() - start
 
 
-def main(path: str, model: str | None = None, only: str | None = None) -> None:
-    words = list(re.finditer(r"\S+", Path(path).read_text(encoding="utf-8", errors="replace")))
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("text", type=Path)
+    options.add_argument("--model", help="A known name, a folder, or a hub id.")
+    options.add_argument("--same", type=int, choices=range(len(NEEDLES)), metavar="N", help="This sentence everywhere.")
+    options.add_argument("--places", type=int, nargs="+", default=range(len(NEEDLES)), metavar="N", help="Only these.")
+    given = options.parse_args()
+    words = list(re.finditer(r"\S+", given.text.read_text(encoding="utf-8", errors="replace")))
     if len(words) < WORDS:
-        raise SystemExit(f"{path} has {len(words):,} words; give a text of {WORDS:,} or more.")
+        raise SystemExit(f"{given.text} has {len(words):,} words; give a text of {WORDS:,} or more.")
     text = words[0].string[: words[WORDS - 1].end()]
-    chosen = range(len(NEEDLES)) if only is None else [int(only)]
-    totals = {"read": 0, "found": 0, "cited": 0}
-    for at in chosen:
-        document, start, end = planted(text, at)
-        result, seconds = ask(document, NEEDLES[at][1], model)
+    totals = {"read": 0, "found": 0, "cited": 0, "found and cited": 0}
+    for place in given.places:
+        needle, question, word = NEEDLES[place if given.same is None else given.same]
+        document, start, end = planted(text, needle, place)
+        result, seconds = ask(document, question, given.model)
         row = {
             "read": any(w["start"] <= start and end <= w["end"] for w in result["windows"]),
-            "found": NEEDLES[at][2] in f"{result['answer']} ".lower(),
+            "found": word in f"{result['answer']} ".lower(),
             "cited": any(c["start"] < end and start < c["end"] for c in result["citations"]),
         }
+        row["found and cited"] = row["found"] and row["cited"]
         for name, good in row.items():
             totals[name] += good
         said = {"verdict": result["verdict"], "seconds": round(seconds, 1), "peak GB": result["peak_bytes"] / 1e9}
-        print(json.dumps({"needle": at} | row | said | {"answer": result["answer"]}, ensure_ascii=False), flush=True)
-    print(json.dumps({"n": len(chosen)} | totals))
+        print(json.dumps({"place": place} | row | said | {"answer": result["answer"]}, ensure_ascii=False), flush=True)
+    print(json.dumps({"n": len(given.places)} | totals))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -125,7 +125,10 @@ def test_a_paragraph_on_a_pipe_is_printed_before_the_next_has_come(folder: str) 
     assert process.returncode == 0
 
 
-def test_an_interrupt_leaves_no_file(folder: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said"), [(signal.SIGINT, 130, b"sightline: interrupted"), (signal.SIGTERM, 143, b"")]
+)
+def test_an_interrupt_leaves_no_file(folder: str, tmp_path: Path, number: int, code: int, said: bytes) -> None:
     target = tmp_path / "out.txt"
     target.write_text("before")
     command = [sys.executable, "-c", INTERRUPTIBLE, "translate", "-", "--model", folder, "-o", str(target)]
@@ -135,9 +138,9 @@ def test_an_interrupt_leaves_no_file(folder: str, tmp_path: Path) -> None:
         process.stdin.write(b"The red car stopped.\n\nThe red car.\n\n")
         process.stdin.close()
         assert process.stderr.readline() == b"translating\n"
-        process.send_signal(signal.SIGINT)
-        assert process.stderr.read().strip() == b"sightline: interrupted"
-    assert process.returncode == 130
+        process.send_signal(number)
+        assert process.stderr.read().strip() == said
+    assert process.returncode == code
     assert target.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
 

@@ -12,6 +12,7 @@ from sightline.errors import InputError, ModelError, SpecError
 from sightline.evidence import Support, find_support
 from sightline.reader import Reader
 from sightline.tasks import Answer, Citation, answer
+from sightline.tasks._chat import text_tokens
 from sightline.tasks._check import check
 from sightline.tasks._meter import Meter
 from sightline.tasks._prompt import Prompt
@@ -158,6 +159,28 @@ def test_a_document_that_just_fits_is_read_whole_and_one_token_more_is_searched(
     assert answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=1, citations=0, reading=shorter - 1).searched > 1
 
 
+def test_what_the_model_is_asked_beside_the_answer_fits_in_its_context_too(talkative: tuple[Any, Any]) -> None:
+    tokenizer = talkative[1]
+    words = 1
+    while len(Prompt("eggs. " * words, QUESTION, tokenizer).tokens) < CONTEXT - 2:
+        words += 1
+    text = "eggs. " * words
+    assert len(check(Prompt(text, QUESTION, tokenizer)).inviting) > CONTEXT
+    assert answer(text, QUESTION, model=talkative, max_new_tokens=1, citations=0).searched > 0
+
+
+def test_more_passages_are_read_where_more_are_asked_for(talkative: tuple[Any, Any]) -> None:
+    read = [
+        answer(LONG, QUESTION, model=talkative, max_new_tokens=1, citations=0, passages=passages, reading=reading)
+        for passages, reading in ((1, 200), (2, 200), (100, 200))
+    ]
+    sizes = [sum(window.end - window.start for window in result.windows) for result in read]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) == 3
+    tokens = sum(len(text_tokens(talkative[1], LONG[str(w.source)][w.start : w.end])[0]) for w in read[2].windows)
+    assert tokens <= 200
+
+
 def test_a_context_without_room_for_any_text_is_refused_with_the_numbers(pair: tuple[Any, Any]) -> None:
     with pytest.raises(
         InputError, match=rf"up to {CONTEXT - 80} tokens .* context is {CONTEXT} tokens.* take \d+\. Ask"
@@ -248,6 +271,8 @@ def test_options_that_make_no_sense_are_refused(pair: tuple[Any, Any]) -> None:
         answer(DOCUMENT, QUESTION, model=pair, shortlist=0)
     with pytest.raises(SpecError, match="reading is 0"):
         answer(DOCUMENT, QUESTION, model=pair, reading=0)
+    with pytest.raises(SpecError, match="passages is 0"):
+        answer(DOCUMENT, QUESTION, model=pair, passages=0)
 
 
 def test_an_unknown_model_is_named_with_the_known_ones() -> None:

@@ -20,7 +20,7 @@ _PHASES = {
     "loading": "Loading the model",
     "searching": "Searching the documents",
     "choosing": "Choosing what to read",
-    "reading": "Reading the document",
+    "reading": "Reading",
     "recording": "Recording",
     "saving": "Writing the trace",
     "answering": "Writing the answer",

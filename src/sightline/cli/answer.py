@@ -46,6 +46,12 @@ _LISTED = 5
     type=click.IntRange(min=1),
     help="Read at most this much at once, and search what is longer.  [default: 2560]",
 )
+@click.option(
+    "--passages",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Passages to answer from where a text is searched: more suit a larger model.  [default: 1]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")
 @click.option("--html", metavar="FILE", help="Write a page too: the answer beside the document, its sources marked.")
@@ -57,6 +63,7 @@ def command(
     max_new_tokens: int,
     citations: int,
     reading: int | None,
+    passages: int | None,
     as_json: bool,
     output: str | None,
     html: str | None,
@@ -87,8 +94,7 @@ def command(
     if skipped:
         click.echo(_skipped(skipped), err=True)
     asked: dict[str, Any] = {"model": model, "max_new_tokens": max_new_tokens, "citations": citations}
-    if reading is not None:
-        asked["reading"] = reading
+    asked |= {name: given for name, given in (("reading", reading), ("passages", passages)) if given is not None}
     live = not as_json and output is None and sys.stdout.isatty()
     result = _answered(texts, question, asked, live)
     save(html, result, _cited(texts, result), question)

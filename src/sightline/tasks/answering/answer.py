@@ -30,7 +30,7 @@ from .._network import context, loaded
 from .._prompt import Prompt
 from ..citation import Citation, cited, line_of
 from ..documents import Document, as_documents, check_question
-from ._choice import READING, choose
+from ._choice import PASSAGES, READING, choose
 from ._passages import Reading
 from ._writing import written
 from .result import Answer, Window
@@ -47,6 +47,7 @@ def answer(
     citations: int = 3,
     shortlist: int = SHORTLIST,
     reading: int = READING,
+    passages: int = PASSAGES,
     progress: Progress | None = None,
     wrote: Callable[[str], None] | None = None,
 ) -> Answer:
@@ -54,7 +55,7 @@ def answer(
 
     `document` is a text, or several by their names, or a sequence of `sightline.tasks.documents.Document`. Where
     together they are longer than `reading` tokens, or than the model's context allows, they are cut into passages,
-    which are searched; the answer comes from those chosen. The result says what was read.
+    which are searched; the answer comes from the `passages` that suit the question best. The result says what was read.
 
     `model` is a name as in `sightline.models.resolve`, or a loaded pair (model, tokenizer). The answer has at most
     `max_new_tokens` tokens; up to `citations` sentences are measured, chosen from the `shortlist` that have most
@@ -71,7 +72,7 @@ def answer(
     """
     documents = as_documents(document)
     check_question(question)
-    _check_options(max_new_tokens, citations, shortlist, reading)
+    _check_options(max_new_tokens, citations, shortlist, reading, passages)
     tell = progress or unheard
     with Meter() as meter:
         name, network, tokenizer = loaded(model, progress)
@@ -85,6 +86,7 @@ def answer(
                 limit=context(network),
                 room=max_new_tokens,
                 reading=reading,
+                passages=passages,
                 tell=tell,
             )
             prompt = Prompt(choice.reading.text, question.strip(), tokenizer)
@@ -164,7 +166,7 @@ def _window(documents: Sequence[Document], number: int, span: tuple[int, int]) -
     return Window(document.name, start, end, line_of(document.text, start), line_of(document.text, max(start, end - 1)))
 
 
-def _check_options(max_new_tokens: int, citations: int, shortlist: int, reading: int) -> None:
+def _check_options(max_new_tokens: int, citations: int, shortlist: int, reading: int, passages: int) -> None:
     """Raise SpecError for numbers that make no sense."""
     if max_new_tokens < 1:
         raise SpecError(f"max_new_tokens is {max_new_tokens}; an answer needs room for one token. Pass 1 or more.")
@@ -174,6 +176,8 @@ def _check_options(max_new_tokens: int, citations: int, shortlist: int, reading:
         raise SpecError(f"shortlist is {shortlist}; it counts sentences to choose from. Pass 1 or more.")
     if reading < 1:
         raise SpecError(f"reading is {reading}; it counts tokens to read at once. Pass 1 or more.")
+    if passages < 1:
+        raise SpecError(f"passages is {passages}; it counts what the answer comes from. Pass 1 or more.")
 
 
 def _check_decoder(name: str, network: Any) -> None:
