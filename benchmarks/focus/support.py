@@ -2,7 +2,7 @@
 
 Each question of SQuAD on a short passage is asked three ways: of the passage ("full"), of the passage without the
 sentences that hold the gold answer ("removed"), and, of the passage, a question of general knowledge that has nothing
-to do with it ("world"). Each answer's three readings go into a file of JSON lines; a run goes on where one was cut off.
+to do with it ("world"). Each answer's four readings go into a file of JSON lines; a run goes on where one was cut off.
 The first 30 items are for choosing the rule, the others for reporting it: shares with Wilson's 95 % intervals.
 "Inviting" is how often the gold answer is given where the order also invites to say what is not there.
 
@@ -93,14 +93,14 @@ def examined(network: Any, item: Item, tokenizer: Any) -> Iterator[dict[str, Any
         row["right"] = any(a in row["answer"].lower() for a in item.gold)
         if tokens and kind != "inviting":
             begin = time.process_time()
-            row |= vars(find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt)))
+            row |= vars(find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt, row["answer"])))
             row["cost"] = (time.process_time() - begin) / (read - start)
         yield row
 
 
 def held(row: dict[str, Any]) -> bool:
     """Whether the rule calls an answer supported; never an empty one."""
-    names = ("document_drop", "refusal", "answerable")
+    names = ("document_drop", "refusal", "answerable", "stated")
     return "answerable" in row and Support(**{name: row[name] for name in names}).holds
 
 

@@ -27,7 +27,7 @@ def test_json_is_all_that_is_printed_and_has_the_promised_keys(document: str, mo
     result = json.loads(out)
     assert list(result) == [
         "answer", "verdict", "citations", "model", "seconds", "peak_bytes", "supported", "document_drop", "refusal",
-        "answerable", "units", "windows", "searched",
+        "answerable", "stated", "strength", "units", "windows", "searched",
     ]  # fmt: skip
     assert result["model"] == model
     assert len(result["citations"]) == 3
@@ -57,27 +57,28 @@ def test_people_get_the_answer_then_each_citation_then_what_it_cost(document: st
     assert err == ""
 
 
-@pytest.mark.parametrize(("drop", "told"), [(-1e9, -1e9), (1e9, -1e9), (-1e9, 1e9)])
+@pytest.mark.parametrize(("least", "hardly"), [(-1e9, -1e9), (1e9, -1e9), (-1e9, 1e9)])
 def test_an_answer_without_support_is_marked_with_the_reason_and_one_with_it_is_not(
-    drop: float, told: float, document: str, model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
+    least: float, hardly: float, document: str, model: str, capfd: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in ("sightline.evidence._support", "sightline.evidence"):
-        monkeypatch.setattr(f"{module}.SUPPORT", drop)
-        monkeypatch.setattr(f"{module}.TOLD", told)
+        monkeypatch.setattr(f"{module}.SUPPORT", least)
+    monkeypatch.setattr("sightline.evidence._support._HARDLY", hardly)
+    monkeypatch.setattr("sightline.evidence._support._SURE", 1e9)
     arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6"]
     assert run([*arguments, "--json"]) == 0
     result = json.loads(capfd.readouterr().out)
-    supported = drop < 0 and told < 0
+    supported = least < 0 and hardly < 0
     assert result["supported"] is supported
     assert result["verdict"] == ("in the document" if supported else "not in the document")
     assert run(arguments) == 0
     out = capfd.readouterr().out
     said = result["answer"].splitlines()[0]
     assert out.startswith(said) is supported
-    hidden = f"hiding all that was read costs the model's answer {result['document_drop']:.2f} nats, under {drop:g}"
-    doubt = f"the model doubts that it tells ({result['answerable'] - result['refusal']:.2f} nats, under {told:g})"
-    assert out.startswith(f"not in the document: {hidden}\nthe model said: {said}") is (drop > 0)
-    assert out.startswith(f"not in the document: {doubt}\nthe model said: {said}") is (told > 0)
+    weak = f"support {result['strength']:.1f} nats, under {least:g}: " if least > 0 else ""
+    hidden = f"not in the document: {weak}hiding all that was read costs the answer {result['document_drop']:.1f} nats;"
+    assert out.startswith(hidden) is not supported
+    assert (f"the model said: {said}" in out) is not supported
 
 
 def test_the_document_may_come_from_standard_input(

@@ -39,7 +39,12 @@ def an_answer(**options: Any) -> Answer:
         cite("Fares are paid in eggs.", 5.43219, 4.1, 0.512345),
         cite("Goats travel free.", 0.98765, -0.0123456, 0.0434),
     )
-    given = {"text": "In eggs. Goats pay nothing.", "citations": citations, "support": Support(6.5, -9.0, 4.0), **COST}
+    given = {
+        "text": "In eggs. Goats pay nothing.",
+        "citations": citations,
+        "support": Support(6.5, -9.0, 4.0, 2.0),
+        **COST,
+    }
     return Answer(**{**given, **options})
 
 

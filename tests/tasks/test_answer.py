@@ -47,7 +47,7 @@ def test_the_same_question_twice_gives_the_same_answer(talkative: tuple[Any, Any
 def test_to_dict_has_exactly_the_promised_keys() -> None:
     cited = Citation("Fares.", 3, 9, 2, 0.25, 1.5, 1.25, "ferry.txt")
     result = Answer(
-        "Eggs.", (cited,), "tiny", 0.5, 1000, Support(7.5, -4.0, 0.5), (Window("ferry.txt", 0, 40, 1, 3),), 12
+        "Eggs.", (cited,), "tiny", 0.5, 1000, Support(7.5, -4.0, 0.5, 0.5), (Window("ferry.txt", 0, 40, 1, 3),), 12
     )
     citation = {
         "text": "Fares.",
@@ -70,12 +70,14 @@ def test_to_dict_has_exactly_the_promised_keys() -> None:
         "document_drop": 7.5,
         "refusal": -4.0,
         "answerable": 0.5,
+        "stated": 0.5,
+        "strength": 7.5,
         "units": [{"text": "Eggs.", "citations": [citation], "supported": True}],
         "windows": [{"source": "ferry.txt", "start": 0, "end": 40, "line": 1, "last_line": 3}],
         "searched": 12,
     }
-    assert replace(result, support=Support(0.5, -4.0, 0.5)).verdict == "not in the document"
-    nothing = replace(result, text="", citations=(), support=Support(0.0, 0.0, 0.0))
+    assert replace(result, support=Support(0.5, -4.0, 0.5, 0.5)).verdict == "not in the document"
+    nothing = replace(result, text="", citations=(), support=Support(0.0, 0.0, 0.0, 0.0))
     assert (nothing.verdict, nothing.to_dict()["units"]) == ("no answer", [])
 
 
@@ -86,9 +88,11 @@ def test_the_support_is_that_of_the_answer(talkative: tuple[Any, Any]) -> None:
     reader = Reader(model)
     reader.read(prompt.tokens[:-1])
     tokens = reader.generate(prompt.tokens[-1], 8, ())
-    expected = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt))
+    expected = find_support(
+        reader, prompt.tokens, prompt.places, tokens, check(prompt, result.text)
+    )
     assert vars(result.support) == pytest.approx(vars(expected), abs=1e-3)
-    for support in (Support(40.0, -10.0, 3.0), Support(0.0, -10.0, 3.0), Support(40.0, -0.1, -3.0)):
+    for support in (Support(40.0, -10.0, 3.0, 0.0), Support(0.0, -10.0, 1.0, 0.0), Support(40.0, -0.1, -3.0, 3.0)):
         assert replace(result, support=support).supported is support.holds
 
 
@@ -143,11 +147,12 @@ def test_a_model_that_says_nothing_gives_an_empty_answer(
     monkeypatch.setattr("sightline.reader.Reader.next_logits", lambda *_: torch.arange(end + 1))
     result = answer(DOCUMENT, QUESTION, model=pair)
     assert (result.text, result.citations) == ("", ())
-    assert (result.support, result.supported) == (Support(0, 0, 0), False)
+    assert (result.support, result.supported) == (Support(0, 0, 0, 0), False)
 
 
 def test_a_document_that_just_fits_is_read_whole_and_one_token_more_is_searched(talkative: tuple[Any, Any]) -> None:
-    room = CONTEXT - len(Prompt(DOCUMENT, QUESTION, talkative[1]).tokens)
+    beside = len(check(Prompt("", QUESTION, talkative[1]), "").stating) - len(Prompt("", QUESTION, talkative[1]).tokens)
+    room = CONTEXT - len(Prompt(DOCUMENT, QUESTION, talkative[1]).tokens) - beside
     fits = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=room, citations=0)
     assert fits.windows == (Window(None, 0, len(DOCUMENT), 1, DOCUMENT.count("\n")),)
     assert fits.searched == 0
@@ -165,7 +170,7 @@ def test_what_the_model_is_asked_beside_the_answer_fits_in_its_context_too(talka
     while len(Prompt("eggs. " * words, QUESTION, tokenizer).tokens) < CONTEXT - 2:
         words += 1
     text = "eggs. " * words
-    assert len(check(Prompt(text, QUESTION, tokenizer)).inviting) > CONTEXT
+    assert len(check(Prompt(text, QUESTION, tokenizer), "").inviting) > CONTEXT
     assert answer(text, QUESTION, model=talkative, max_new_tokens=1, citations=0).searched > 0
 
 

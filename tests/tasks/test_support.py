@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sightline.errors import SpecError
-from sightline.evidence import SUPPORT, TOLD, Support, answerable, document_drop, find_support, refusal
+from sightline.evidence import SUPPORT, Support, affirmed, document_drop, find_support, refusal
 from sightline.reader import Reader
 from sightline.tasks._check import REFUSALS, check
 from sightline.tasks._prompt import Prompt
@@ -18,7 +18,7 @@ from tiny_model import DOCUMENT, tiny_model, tiny_tokenizer
 TOKENIZER = tiny_tokenizer()
 PROMPT = Prompt(DOCUMENT, "How is the fare paid?", TOKENIZER)
 ANSWER = TOKENIZER("Fares are paid in eggs.")["input_ids"]
-CHECK = check(PROMPT)
+CHECK = check(PROMPT, "Fares are paid in eggs.")
 TOLERANCE = 1e-3
 
 
@@ -54,27 +54,27 @@ def test_the_refusal_is_the_probability_of_all_its_words_together(model: Any, re
         assert refusal(reader, PROMPT.tokens, replace(CHECK, refusals=[words])) == pytest.approx(alone, abs=TOLERANCE)
 
 
-def test_answerable_is_the_log_odds_of_yes_after_the_check(model: Any, reader: Reader) -> None:
+def test_what_is_affirmed_is_the_log_odds_of_yes_after_the_check(model: Any, reader: Reader) -> None:
     last = rows(model, tuple(CHECK.asking), [])[-1].exp()
     expected = torch.log(last[sorted(CHECK.yes)].sum() / last[sorted(CHECK.no)].sum())
-    found = answerable(reader, PROMPT.tokens, CHECK)
+    found = affirmed(reader, PROMPT.tokens, CHECK.asking, CHECK)
     assert found == pytest.approx(float(expected), abs=TOLERANCE)
     # The negative control: with the replies exchanged it changes its sign.
     assert abs(found) > 10 * TOLERANCE
     exchanged = replace(CHECK, yes=CHECK.no, no=CHECK.yes)
-    assert answerable(reader, PROMPT.tokens, exchanged) == pytest.approx(-found, abs=TOLERANCE)
+    assert affirmed(reader, PROMPT.tokens, CHECK.asking, exchanged) == pytest.approx(-found, abs=TOLERANCE)
 
 
-def test_answerable_depends_on_the_document(model: Any, reader: Reader) -> None:
+def test_what_is_affirmed_depends_on_the_document(model: Any, reader: Reader) -> None:
     other = Prompt(DOCUMENT.replace("eggs", "clocks"), PROMPT.question, TOKENIZER)
     elsewhere = Reader(model)
     elsewhere.read(other.tokens[:-1])
-    found = answerable(elsewhere, other.tokens, check(other))
-    assert abs(found - answerable(reader, PROMPT.tokens, CHECK)) > TOLERANCE
+    found = affirmed(elsewhere, other.tokens, check(other, "").asking, CHECK)
+    assert abs(found - affirmed(reader, PROMPT.tokens, CHECK.asking, CHECK)) > TOLERANCE
 
 
 @pytest.mark.parametrize("held", [len(PROMPT.tokens) - 1, len(PROMPT.tokens) + 3])
-def test_the_three_readings_in_any_order_leave_the_reader_as_it_was(model: Any, held: int) -> None:
+def test_the_four_readings_in_any_order_leave_the_reader_as_it_was(model: Any, held: int) -> None:
     reader = Reader(model)
     reader.read([*PROMPT.tokens, *ANSWER][:held])
     found = find_support(reader, PROMPT.tokens, PROMPT.places, ANSWER, CHECK)
@@ -84,7 +84,10 @@ def test_the_three_readings_in_any_order_leave_the_reader_as_it_was(model: Any, 
     )
     drop = document_drop(reader, PROMPT.tokens, PROMPT.places, ANSWER)
     assert found.document_drop == pytest.approx(drop, abs=TOLERANCE)
-    assert found.answerable == pytest.approx(answerable(reader, PROMPT.tokens, CHECK), abs=TOLERANCE)
+    assert found.answerable == pytest.approx(affirmed(reader, PROMPT.tokens, CHECK.asking, CHECK), abs=TOLERANCE)
+    stated = affirmed(reader, PROMPT.tokens, CHECK.stating, CHECK)
+    assert abs(stated - found.answerable) > 10 * TOLERANCE, "else one could stand for the other"
+    assert found.stated == pytest.approx(stated, abs=TOLERANCE)
     assert found.refusal == pytest.approx(refusal(reader, PROMPT.tokens, CHECK), abs=TOLERANCE)
 
 
@@ -92,15 +95,19 @@ def test_a_check_that_ends_where_the_prompt_ends_or_before_it_is_read_too(model:
     for prompt in (PROMPT.tokens, PROMPT.tokens[:-4]):
         last = rows(model, prompt, [])[-1]
         expected = last[sorted(CHECK.yes)].logsumexp(0) - last[sorted(CHECK.no)].logsumexp(0)
-        found = answerable(reader, PROMPT.tokens, replace(CHECK, asking=prompt))
+        found = affirmed(reader, PROMPT.tokens, prompt, CHECK)
         assert found == pytest.approx(float(expected), abs=TOLERANCE)
 
 
 def test_the_check_asks_of_the_same_document_and_its_replies_are_apart() -> None:
-    text = TOKENIZER.decode(CHECK.asking)
-    assert DOCUMENT in text
-    assert PROMPT.question in text
-    assert "yes or no" in text
+    for asked in (CHECK.asking, CHECK.stating):
+        text = TOKENIZER.decode(asked)
+        assert DOCUMENT in text
+        assert PROMPT.question in text
+        assert "yes or no" in text
+        assert ("Fares are paid in eggs." in text.removeprefix(DOCUMENT).split(DOCUMENT)[-1]) is (
+            asked is CHECK.stating
+        )
     assert CHECK.yes
     assert CHECK.no
     assert not set(CHECK.yes) & set(CHECK.no)
@@ -113,14 +120,26 @@ def test_the_invitation_names_the_refusal_and_the_prompt_of_the_answer_does_not(
     assert REFUSALS[0] not in TOKENIZER.decode(PROMPT.tokens)
 
 
-def test_support_holds_from_both_thresholds_on_and_under_neither() -> None:
-    enough = Support(SUPPORT, -1.0, TOLD - 1.0)
-    assert enough.told == TOLD
+def test_support_holds_from_its_strength_on() -> None:
+    enough = Support(6.0, -1.0, 1.5, 1.0)
+    assert enough.strength == SUPPORT
     assert enough.holds
-    assert not replace(enough, document_drop=SUPPORT - 0.01).holds
-    assert not replace(enough, answerable=TOLD - 1.01).holds
-    assert not replace(enough, refusal=-0.99).holds
-    assert replace(enough, answerable=-20.0, refusal=-20.0 - TOLD).holds, "a sure answer outweighs a doubtful check"
+    for field, less in (("document_drop", 5.99), ("refusal", -0.99), ("answerable", 1.49), ("stated", 0.99)):
+        weaker = replace(enough, **{field: less})
+        assert weaker.strength < SUPPORT
+        assert not weaker.holds
+    assert replace(enough, refusal=-50.0).strength == replace(enough, refusal=-8.0).strength
+    assert replace(enough, document_drop=70.0).strength == replace(enough, document_drop=10.0).strength
+
+
+def test_an_answer_that_hardly_needs_the_document_needs_the_word_of_the_model() -> None:
+    said = Support(0.0, -8.0, 1.0, 1.0)
+    assert said.holds
+    silent = replace(said, stated=0.99)
+    assert silent.strength > SUPPORT
+    assert not silent.holds
+    assert replace(silent, document_drop=1.0).holds
+    assert not replace(silent, document_drop=0.99).holds
 
 
 def test_readings_that_cannot_be_taken_are_refused(reader: Reader) -> None:
@@ -130,4 +149,4 @@ def test_readings_that_cannot_be_taken_are_refused(reader: Reader) -> None:
     broken = (replace(CHECK, yes=()), replace(CHECK, no=()), replace(CHECK, no=CHECK.yes), replace(CHECK, asking=()))
     for check_ in broken:
         with pytest.raises(SpecError, match="was to be replied to with"):
-            answerable(reader, PROMPT.tokens, check_)
+            affirmed(reader, PROMPT.tokens, check_.asking, check_)

@@ -75,9 +75,9 @@ def command(
     folders in it. QUESTION comes last.
 
     Each cited sentence comes with its share of what hiding sentences from the answer cost, and its measured drop: by
-    how many nats the answer's log-probability falls when the sentence is taken out. An answer that loses little when
-    everything is hidden from it is marked as not in the document, and so is one of which the model itself doubts that
-    the document tells.
+    how many nats the answer's log-probability falls when the sentence is taken out. An answer is marked as not in the
+    document by what it loses when everything is hidden from it together with what the model says when it is asked
+    whether the document tells.
 
     More text than is read at once is searched, first by the words of the question, then by what the question attends
     to; which lines were read is said under the answer.
@@ -167,14 +167,15 @@ def _page(result: Answer, console: Console, live: bool) -> None:
 
 
 def _unsupported(result: Answer) -> str:
-    from ..evidence import SUPPORT, TOLD
+    from ..evidence import SUPPORT
 
     support = result.support
-    if support.document_drop < SUPPORT:
-        why = f"hiding all that was read costs the model's answer {support.document_drop:.2f} nats, under {SUPPORT:g}"
-    else:
-        why = f"the model doubts that it tells ({support.told:.2f} nats, under {TOLD:g})"
-    return f"not in the document: {why}"
+    why = f"support {support.strength:.1f} nats, under {SUPPORT:g}: " if support.strength < SUPPORT else ""
+    return (
+        f"not in the document: {why}hiding all that was read costs the answer {support.document_drop:.1f} nats; asked "
+        f"whether it tells, the model says yes by {support.answerable:.1f}, and whether it states this, by "
+        f"{support.stated:.1f}"
+    )
 
 
 def _where(citation: Citation) -> str:

@@ -10,8 +10,8 @@ T the answer's:
 Relevance makes the short list where there are more spans than fit on it, the direct drop puts it in order, and what is
 shown is measured. The direct drop leaves out what S gave to the tokens after it, which the answer reads instead; the
 measured drop leaves out nothing. Neither adds up where two spans hold the same fact: `fitted_drops` do, for more time.
-`document_drop`, the direct drop of the whole document, tells whether the answer rests on the document at all;
-`Support` adds whether the model itself would say that the document does not tell.
+`document_drop` is the direct drop of the whole document; `Support` joins it with what the model itself says of whether
+the document tells.
 
 `Row` is the relevance for one token as it is produced. For a model with an encoder, `source_relevance` and
 `source_direct_drops` say which tokens of the source its output came from, over cross-attention.
@@ -34,20 +34,19 @@ from ._relevance import Gatherer, key_relevance
 from ._row import Row
 from ._sentence_support import SENTENCE_SUPPORT, rests_on_document
 from ._spans import owners, span_relevance
-from ._support import SUPPORT, TOLD, Check, Support, answerable, find_support, refusal
+from ._support import SUPPORT, Check, Support, affirmed, find_support, refusal
 
 __all__ = [
     "SENTENCE_SUPPORT",
     "SHORTLIST",
     "SUPPORT",
-    "TOLD",
     "Check",
     "Evidence",
     "Gatherer",
     "Ranking",
     "Row",
     "Support",
-    "answerable",
+    "affirmed",
     "direct_drops",
     "document_drop",
     "find_evidence",

@@ -1,13 +1,17 @@
 """Whether an answer is supported: whether it rests on the document, and whether the document tells it at all.
 
-Three readings of the model's own probabilities, each a few token steps against the cache of the prompt, in nats:
+Four readings of the model's own probabilities, each a few token steps against the cache of the prompt, in nats:
 
     document drop D = log p(answer | prompt) − log p(answer | its rows may not attend to the document)
     refusal       R = log Σ_r p(r | inviting)        over ways r to say that the document does not tell
     answerable    S = log p(yes | asking) − log p(no | asking)
+    stated        V = log p(yes | stating) − log p(no | stating)
 
-D near 0: the answer would have been given without the document. The other two do not depend on the answer: `inviting`
-is the same question with an invitation to say where the document does not tell, `asking` asks outright whether it does.
+`inviting` is the same question with an invitation to say where the document does not tell, `asking` asks outright
+whether it does, `stating` whether it states this answer. None of them suffices. D near 0: the answer would have been
+given without looking back at the document, be it that the model knew it, or that what reads the question had taken it
+over. D of many nats: the answer may still rest on the wrong sentence. A large model says well whether a document tells;
+a small one says much the same of every document, and there D decides. So they are added up: see `Support`.
 No reading compares strings or knows a language: the caller gives the prompts, the refusals, the tokens of yes and no.
 """
 
@@ -23,45 +27,45 @@ from ..reader import Reader
 from ..sentences import Span
 from ._drops import document_drop, to_read
 
-__all__ = ["SUPPORT", "TOLD", "Check", "Support", "answerable", "find_support", "refusal"]
+__all__ = ["SUPPORT", "Check", "Support", "affirmed", "find_support", "refusal"]
 
 Tokens = Sequence[int]
 
-SUPPORT = 3.0
-"""The document drop, in nats, under which an answer is called unsupported: e³ ≈ 20 times less likely without it.
+SUPPORT = 5.5
+"""The strength, in nats, under which an answer is called unsupported.
 
-A convention that a pilot suggests: with Qwen2.5 Coder 1.5B, 24 answers to questions on a short text had drops from 5.5
-nats up. Above it the answer rests on the document, which does not make it right.
+Chosen on 22 passages of SQuAD asked of Qwen2.5 Coder 1.5B: the weakest answer that the passage tells has 6.0, the
+strongest to a question that it has nothing to do with 0.7. LOG.md has what it does on others.
 """
 
-TOLD = 0.0
-"""S − R, in nats, under which an answer is called unsupported: the model would rather say that the document is silent.
-
-Of 18 passages of SQuAD asked of Qwen2.5 Coder 1.5B, S − R alone was below 0 in 18 of 18 questions of general knowledge
-that the passage has nothing to do with, in 5 of 18 whose sentence had been taken out, and in 1 of 18 that the passage
-answers; below 3 in 18, 12 and 3, and the 3 are those that it refused to answer when it was invited to. Too few to be
-sure. SmolLM2 135M is hardly ever in doubt: S − R was 4.8 and more on ten prompts, three of which asked of something
-else. Its answers are judged by the document drop alone.
-"""
+_UNREFUSED = 8.0
+"""Nats of refusal that count: a model that never refuses says nothing by it."""
+_RESTING = 10.0
+"""Nats of the document drop that count, a third each: above it the answer rests on the document, and on more of it."""
+_HARDLY, _SURE = 1.0, 2.0
+"""Where hiding the document costs under one nat, the model must say that it tells, by S + V of two."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """The three readings of an answer, in nats, and the rule over them: see this module's formulas."""
+    """The four readings of an answer, in nats, and the rule over them: see this module's formulas."""
 
     document_drop: float
     refusal: float
     answerable: float
+    stated: float
 
     @property
-    def told(self) -> float:
-        """S − R: how sure the model is that the document tells, asked outright and by what it could have answered."""
-        return self.answerable - self.refusal
+    def strength(self) -> float:
+        """S + V + min(−R, 8) + min(D, 10) / 3."""
+        resting = min(self.document_drop, _RESTING) / 3
+        return self.answerable + self.stated + min(-self.refusal, _UNREFUSED) + resting
 
     @property
     def holds(self) -> bool:
-        """D ≥ `SUPPORT` and S − R ≥ `TOLD`. It may still be wrong: it may rest on the wrong sentence."""
-        return self.document_drop >= SUPPORT and self.told >= TOLD
+        """`strength` ≥ `SUPPORT`, and D ≥ 1 or S + V ≥ 2. It may still be wrong: it may rest on the wrong sentence."""
+        spoken = self.document_drop >= _HARDLY or self.answerable + self.stated >= _SURE
+        return spoken and self.strength >= SUPPORT
 
 
 @dataclass(frozen=True)
@@ -69,12 +73,14 @@ class Check:
     """What a model is asked besides the question, of the same document, in its tokens.
 
     inviting: the prompt that invites it to say where the document does not tell; refusals: ways to say so.
-    asking: the prompt that asks whether the document answers the question; yes, no: what a reply may begin with.
+    asking, stating: the prompts that ask whether the document answers the question, and whether it states the answer
+    that was given; yes, no: what a reply may begin with.
     """
 
     inviting: Tokens
     refusals: Collection[Tokens]
     asking: Tokens
+    stating: Tokens
     yes: Collection[int]
     no: Collection[int]
 
@@ -88,7 +94,7 @@ def find_support(
     *,
     log_prob: float | None = None,
 ) -> Support:
-    """The three readings of an answer; `log_prob` is log p(answer | prompt), where it is known.
+    """The four readings of an answer; `log_prob` is log p(answer | prompt), where it is known.
 
     The reader has read at least prompt[:-1], and holds exactly that afterwards. Time, in token steps: the answer, twice
     where its probability is not known, the refusals, and what each prompt of the check and at last the prompt itself do
@@ -96,9 +102,11 @@ def find_support(
     is as in the parts.
     """
     drop = document_drop(reader, prompt, places, answer, log_prob=log_prob)
-    readings = Support(drop, refusal(reader, prompt, check), answerable(reader, prompt, check))
-    _read(reader, check.asking, prompt)
-    return readings
+    refused = refusal(reader, prompt, check)
+    answerable = affirmed(reader, check.inviting, check.asking, check)
+    stated = affirmed(reader, check.asking, check.stating, check)
+    _read(reader, check.stating, prompt)
+    return Support(drop, refused, answerable, stated)
 
 
 def refusal(reader: Reader, held: Tokens, check: Check) -> float:
@@ -118,19 +126,19 @@ def refusal(reader: Reader, held: Tokens, check: Check) -> float:
     return float(torch.tensor(of_each, dtype=torch.float64).logsumexp(0))
 
 
-def answerable(reader: Reader, held: Tokens, check: Check) -> float:
-    """S = log Σ_{t in yes} p(t | check.asking) − log Σ_{t in no} p(t | check.asking), in nats.
+def affirmed(reader: Reader, held: Tokens, asked: Tokens, check: Check) -> float:
+    """log Σ_{t in yes} p(t | asked) − log Σ_{t in no} p(t | asked), in nats: S of check.asking, V of check.stating.
 
-    The reader holds a beginning of `held`, and afterwards one that is a beginning of check.asking too. Raises SpecError
+    The reader holds a beginning of `held`, and afterwards one that is a beginning of `asked` too. Raises SpecError
     without a prompt, without a token for either reply, or with one token for both.
     """
-    if not check.asking or not check.yes or not check.no or set(check.yes) & set(check.no):
+    if not asked or not check.yes or not check.no or set(check.yes) & set(check.no):
         raise SpecError(
-            f"a check of {len(check.asking)} tokens was to be replied to with one of {sorted(check.yes)} for yes or of "
+            f"a check of {len(asked)} tokens was to be replied to with one of {sorted(check.yes)} for yes or of "
             f"{sorted(check.no)} for no; each of the three needs a token, and the replies tokens of their own."
         )
-    shared = _read(reader, held, check.asking)
-    logits = reader.next_logits(check.asking[-1])
+    shared = _read(reader, held, asked)
+    logits = reader.next_logits(asked[-1])
     reader.rewind(shared)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     return float(logits[sorted(check.yes)].logsumexp(0) - logits[sorted(check.no)].logsumexp(0))

@@ -1,4 +1,4 @@
-"""What a model is asked about a question besides answering it: whether the document tells, in two ways."""
+"""What a model is asked about a question besides answering it: whether the document tells, in three ways."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ INVITING = f'Using only the text above, answer in one short sentence. If the tex
 """Not what the answer itself is asked with: SmolLM2 135M then says "not in the text" of what is there."""
 
 _ASKING = "Does the text above answer this question? Reply yes or no."
+_STATING = "Does the text above state this answer? Reply yes or no."
 _YES, _NO = "yes", "no"
 
 
-def check(prompt: Prompt) -> Check:
-    """The same question with an invitation to refuse, and a yes-or-no question about the same document."""
+def check(prompt: Prompt, answer: str) -> Check:
+    """The same question with an invitation to refuse, and two yes-or-no questions about the same document."""
     yes, no = _openings(prompt.tokenizer, _YES), _openings(prompt.tokenizer, _NO)
     refusals = [text_tokens(prompt.tokenizer, text)[0] for text in REFUSALS]
     return Check(
         inviting=replace(prompt, order=INVITING).tokens,
         refusals=refusals,
         asking=replace(prompt, order=_ASKING).tokens,
+        stating=replace(prompt, order=f"Question: {prompt.question} Answer: {answer}", question=_STATING).tokens,
         yes=yes - no,
         no=no - yes,
     )

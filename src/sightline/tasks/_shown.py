@@ -26,7 +26,7 @@ def answer(result: Answer) -> str:
     said = (
         ""
         if result.supported or not result.text
-        else f"{result.verdict} (drop {support.document_drop:.3g} nats, told {support.told:.3g} nats)"
+        else f"{result.verdict} (support {support.strength:.3g} nats, drop {support.document_drop:.3g} nats)"
     )
     return _html.box(
         _html.text(result.text or "(the model gave no answer)", "font-size:1.15em;font-weight:600"),

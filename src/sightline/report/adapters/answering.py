@@ -19,7 +19,8 @@ def of_answer(result: Answer, documents: Documents | None, title: str) -> Report
     if result.text:
         found = tuple(reference(citation, texts, _MEASURES) for citation in result.citations)
         units = (Unit(0, len(result.text), "paragraph", found, result.supported),)
-    facts = [*costs(result), Fact("drop without the document", result.support.document_drop, "nats")]
+    facts = [*costs(result), Fact("support", result.support.strength, "nats")]
+    facts.append(Fact("drop without the document", result.support.document_drop, "nats"))
     if result.searched:
         facts.append(Fact("read", f"{len(result.windows):,} of {result.searched:,} passages"))
     return Report(

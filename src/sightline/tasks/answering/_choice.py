@@ -71,10 +71,10 @@ def choose(
     Raises InputError where the context has no room for any text, Unsupported where a package for searching is missing.
     """
     bare = Prompt("", question, tokenizer)
-    frame, asked = len(bare.tokens), check(bare)
-    # The model is asked about its answer too: in a few tokens, but an answer may be shorter.
-    longest = max(len(asked.inviting) + max(map(len, asked.refusals)), len(asked.asking))
-    answer, room = room, max(room, longest - frame)
+    frame, asked = len(bare.tokens), check(bare, "")
+    # The model is asked about its answer too, in a few tokens more.
+    longest = max(len(asked.inviting) + max(map(len, asked.refusals)), len(asked.asking), len(asked.stating) + room)
+    answer, room = room, longest - frame
     space = reading if limit is None else min(reading, limit - frame - room)
     if sum(len(document.text) for document in documents) <= _LONGEST * space:
         everything = Reading.of(documents, whole(documents, tokenizer))

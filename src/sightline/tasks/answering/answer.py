@@ -132,9 +132,9 @@ def _answer(
         wrote,
     )
     if not text:
-        return text, [], Support(0.0, 0.0, 0.0)  # a model that says nothing leaves nothing to find evidence for
+        return text, [], Support(0.0, 0.0, 0.0, 0.0)  # a model that says nothing leaves nothing to find evidence for
     tell("evidence", 0, None)
-    support = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt), log_prob=log_prob)
+    support = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt, text), log_prob=log_prob)
     found = find_evidence(
         reader,
         prompt.tokens,

@@ -81,6 +81,7 @@ class Answer:
             "peak_bytes": self.peak_bytes,
             "supported": self.supported,
             **vars(self.support),
+            "strength": self.support.strength,
             "units": [unit] if self.text else [],
             "windows": [dict(vars(window)) for window in self.windows],
             "searched": self.searched,
