@@ -19,7 +19,7 @@ PIP   := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint types sanitize web bench docs format clean
+.PHONY: help setup demo test lint types sanitize web bench docs gallery format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,11 +76,23 @@ web: ## check and build the pages that are served (needs Node.js)
 bench: setup ## run the benchmarks (ARGS goes to them)
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-docs: setup ## write the API reference to build/docs
-	$(BIN)/pdoc --math --output-directory build/docs sightline sightline.reductions sightline.integrations sightline.recording \
-	  sightline.models sightline.tasks sightline.evidence sightline.bench sightline.nn sightline.integrations.marian \
-	  sightline.viewer
+# What builds the site is installed when it is first built. API pages are made from the sources' text, nothing is imported;
+# the generator formats signatures with the Ruff that it finds on the path.
+$(VENV)/.docs-ready: pyproject.toml constraints.txt | $(READY)
+	@$(PIP) install --quiet --constraint constraints.txt $$($(BIN)/python -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])')
+	@touch $@
+
+docs: setup $(VENV)/.docs-ready ## build the documentation, which needs no network, in build/docs
+	@rm -rf build/docs
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/zensical build --clean --strict
+	@find build/docs -name __pycache__ -prune -exec rm -rf {} +
+	@$(BIN)/python docs/finish.py build/docs
 	@echo "Open build/docs/index.html"
+
+gallery: setup ## make the pictures of the documentation again (ARGS goes to docs/gallery/make.py)
+	$(BIN)/python docs/how/make.py
+	$(BIN)/python docs/gallery/make.py $(ARGS)
 
 format: setup ## fix what can be fixed: style and formatting
 	$(BIN)/ruff check --fix .
@@ -88,6 +100,6 @@ format: setup ## fix what can be fixed: style and formatting
 	$(BIN)/clang-format --style=file:csrc/.clang-format -i $(CXX_FILES)
 
 clean: ## remove everything that make and the tools wrote, .venv included
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	rm -rf web/node_modules
-	find src tests benchmarks examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	find src tests benchmarks docs examples -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
