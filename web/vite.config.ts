@@ -1,8 +1,9 @@
 import { svelte } from "@sveltejs/vite-plugin-svelte";
 import { defineConfig } from "vite";
 
-// Two pages, each one script and one style sheet under a fixed name, so that the built files can be committed and
-// compared: `vite build --mode viewer` (served by `sightline view`) and `--mode report` (inlined into one HTML file).
+// Each is one script and at most one style sheet under a fixed name, so that the built files can be committed and
+// compared: `vite build --mode viewer` (a page, served by `sightline view`, or shown in a frame), `--mode report` (a
+// page, inlined into one HTML file) and `--mode notebook` (a module that shows the viewer's page for anywidget).
 export default defineConfig(({ mode }) => ({
   plugins: [svelte()],
   base: "./",
@@ -14,6 +15,7 @@ export default defineConfig(({ mode }) => ({
     modulePreload: { polyfill: false },
     rolldownOptions: {
       input: `src/${mode}/main.ts`,
+      ...(mode === "notebook" ? { preserveEntrySignatures: "strict" as const } : {}),
       output: { entryFileNames: `${mode}.js`, assetFileNames: `${mode}[extname]`, codeSplitting: false },
     },
   },

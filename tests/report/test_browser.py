@@ -13,6 +13,7 @@ import pytest
 from report.conftest import Open
 from report.worlds import EVIL, FERRY, PROMPT, SOURCE, a_generation, a_summary, a_trace, a_translation, an_answer
 from sightline.evidence import owners
+from sightline.recording import overview
 from sightline.report import Level, Report, report
 
 AXE = Path(__file__).parents[2] / "web/node_modules/axe-core/axe.min.js"
@@ -233,6 +234,65 @@ def test_a_cell_of_the_map_is_read_with_the_keys(show: Open, trace: Any, traced:
     entropy = traced.attention.heads[5].entropy
     assert entropy is not None
     assert same(page.locator(".facts b").first.inner_text(), entropy)
+
+
+def test_numbers_of_a_head_are_those_of_the_overview(show: Open, trace: Any, traced: Report) -> None:
+    page = show(traced)
+    heads = overview.heads(trace)
+    for at in (5, 2):
+        head = heads[at]
+        layer = int(head.module.split(".")[2])
+        page.locator(f'.thumb[aria-label="layer {layer}, head {head.head}"]').click()
+        exact = {
+            "mean entropy": head.entropy,
+            "largest receiver": head.sink,
+            "local": head.local,
+            "retrieval": head.retrieval,
+        }
+        facts = page.locator(".facts span").all()
+        assert len(facts) == len(exact)
+        for fact in facts:
+            (value,) = [value for name, value in exact.items() if fact.inner_text().startswith(name)]
+            assert value is not None
+            assert same(fact.locator("b").inner_text(), value), fact.inner_text()
+
+
+def test_the_entropy_track_is_read_with_the_keys(show: Open, traced: Report) -> None:
+    page = show(traced)
+    attention = traced.attention
+    assert attention is not None
+    assert attention.maps is not None
+    assert attention.entropy is not None
+    page.get_by_role("slider", name="mean entropy").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    rows = attention.maps.rows
+    shown = page.get_by_text(f"of tokens {2 * rows}–{3 * rows - 1}").locator("b").inner_text()
+    assert same(shown, float(attention.entropy[2 * rows : 3 * rows].nanmean()))
+
+
+def test_scores_of_excerpts_are_the_results(show: Open) -> None:
+    result = a_summary(excerpts=True)
+    page = show(report(result, FERRY))
+    for excerpt in result.excerpts:
+        piece(page, excerpt.text).click()
+        assert same(dict(sources(page))[excerpt.text]["score"], excerpt.score)
+
+
+def test_places_are_shown_where_there_are_no_weights(show: Open) -> None:
+    made = report(a_trace(keep="reductions"))
+    assert made.attention is not None
+    page = show(made)
+    page.locator("select").select_option(label="layer 0, head 1")
+    page.get_by_role("button", name="token", exact=True).click()
+    if page.locator("input[type=checkbox]").count():
+        page.locator("input[type=checkbox]").check()
+    page.locator('[data-piece="30"]').click()
+    (links,) = [links for links in made.attention.links if links.head == 1]
+    exact = [w for w in links.weights[30].tolist() if w > 0]
+    found = sources(page)
+    assert len(found) == len(exact) > 0
+    assert all(set(said) == {"places"} and same(said["places"], 0.2) for _, said in found)
 
 
 def test_tracks_are_read_with_the_keys(show: Open, traced: Report) -> None:

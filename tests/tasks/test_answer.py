@@ -88,9 +88,7 @@ def test_the_support_is_that_of_the_answer(talkative: tuple[Any, Any]) -> None:
     reader = Reader(model)
     reader.read(prompt.tokens[:-1])
     tokens = reader.generate(prompt.tokens[-1], 8, ())
-    expected = find_support(
-        reader, prompt.tokens, prompt.places, tokens, check(prompt, result.text)
-    )
+    expected = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt, result.text))
     assert vars(result.support) == pytest.approx(vars(expected), abs=1e-3)
     for support in (Support(40.0, -10.0, 3.0, 0.0), Support(0.0, -10.0, 1.0, 0.0), Support(40.0, -0.1, -3.0, 3.0)):
         assert replace(result, support=support).supported is support.holds

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import math
 import re
 import struct
-import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sightline import Trace, Window
+from sightline import Entropy, Received, Trace, Window
 from viewer import worlds
+from viewer.reading import middle, open_at, pixels, pointed_at, said, same, settled, wait, weighed
 
 Serve = Callable[..., str]
 AXE = Path(__file__).parents[2] / "web" / "node_modules" / "axe-core" / "axe.min.js"
 LONG = 131_072
-
-
-def same(text: str, value: float) -> None:
-    """Three significant digits."""
-    unit = 10.0 ** (math.floor(math.log10(value)) - 2) if value > 0 else 0.0
-    assert abs(float(text) - value) <= 0.501 * unit, f"shown {text}, is {value}"
 
 
 @pytest.fixture(scope="module")
@@ -38,63 +31,6 @@ def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return worlds.recorded(path, LONG, layers=1, heads=1, d=32, mask=Window(255, 0), maps=32)
 
 
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """A page on which nothing may go wrong unseen."""
-    context = browser.new_context(viewport={"width": 1280, "height": 720}, accept_downloads=True)
-    opened, wrong = context.new_page(), []
-    opened.on("pageerror", lambda error: wrong.append(str(error)))
-    opened.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
-    opened.set_default_timeout(30_000)
-    opened.wrong = wrong
-    yield opened
-    context.close()
-    assert not wrong
-
-
-def open_at(page: Any, address: str, view: str = "") -> None:
-    page.goto(f"{address}#{view}" if view else address)
-    page.wait_for_selector(".field canvas")
-    settled(page)
-
-
-def settled(page: Any) -> None:
-    """Nothing has been asked for during a third of a second, and the address is written."""
-    page.wait_for_load_state("networkidle")
-    page.wait_for_timeout(350)
-
-
-def wait(page: Any, script: str) -> None:
-    """Until this is true. Playwright's own waiting evaluates text in the page, which the page's policy forbids."""
-    for _ in range(300):
-        if page.evaluate(script):
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError(f"never true: {script}")
-
-
-def weighed(page: Any) -> str:
-    """The chosen weight's number, once it is there."""
-    wait(page, "!['…', undefined].includes(document.querySelector('[data-testid=weight]')?.textContent)")
-    return page.text_content("[data-testid=weight]")
-
-
-def middle(page: Any) -> tuple[float, float]:
-    """The pixel that the address's x and y lie at."""
-    box = page.locator(".field").bounding_box()
-    return box["x"] + 114 + (box["width"] - 115) / 2, box["y"] + 60 + (box["height"] - 61) / 2
-
-
-def said(page: Any) -> dict[str, str]:
-    """What the address says."""
-    return dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(page.url).fragment))
-
-
-def pixels(page: Any) -> str:
-    """What the map shows."""
-    return page.evaluate("document.querySelector('.field canvas').toDataURL()")
-
-
 def test_zooming_to_a_single_weight_shows_its_number(page: Any, address: str, small: Path) -> None:
     open_at(page, address)
     x, y = middle(page)
@@ -106,7 +42,7 @@ def test_zooming_to_a_single_weight_shows_its_number(page: Any, address: str, sm
     settled(page)
     page.mouse.move(x - 39, y + 31)
     number = page.text_content("[data-testid=hover]")
-    row, column = (int(n) for n in re.findall(r"(\d+)\s+“", page.text_content(".hovered")))
+    row, column = pointed_at(page)
     P = Trace.load(small).matrix(0, 0)
     assert float(P[0, 0, row, column]) > 0
     same(number, float(P[0, 0, row, column]))
@@ -124,7 +60,7 @@ def test_cells_show_mass_mean_and_max(page: Any, address: str, small: Path, scal
     P = Trace.load(small).matrix(1, 1)[0, 0, :, :]
     if block == 1:
         page.wait_for_selector("[data-testid=hover]")
-        row, column = (int(n) for n in re.findall(r"(\d+)\s+“", page.text_content(".hovered")))
+        row, column = pointed_at(page)
         same(page.text_content("[data-testid=hover]"), float(P[row, column]))
         return
     page.wait_for_selector("[data-testid=hover-mass]")
@@ -237,6 +173,47 @@ def test_markup_in_a_text_is_text(page: Any, address: str) -> None:
     assert "broken" not in page.title()
 
 
+@pytest.mark.parametrize("which", ["small", "cross"])
+def test_the_tracks_of_what_is_chosen_are_told(
+    which: str, page: Any, serving: Serve, request: pytest.FixtureRequest
+) -> None:
+    path: Path = request.getfixturevalue(which)  # recorded, and looked over by the viewer
+    open_at(page, serving(path), "at=0.0.1&query=200&key=180")
+    page.wait_for_selector("[data-testid=entropy]")
+    P = Trace.load(path).matrix(0, 1)
+    entropy, received = P.reduce({"it": Entropy()})["it"][0, 0], P.reduce({"it": Received()})["it"][0, 0]
+    same(page.text_content("[data-testid=entropy]"), float(entropy[200]))
+    same(page.text_content("[data-testid=received]"), float(received[180]))
+    assert abs(float(entropy[201]) / float(entropy[200]) - 1) > 0.01  # another would be told apart
+    assert abs(float(received[181]) / float(received[180]) - 1) > 0.01
+
+
+def test_numbers_written_into_cells_are_the_weights(page: Any, address: str, small: Path) -> None:
+    page.add_init_script(
+        "window.painted = new Map(); const fill = CanvasRenderingContext2D.prototype.fillText;"
+        "CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...more) {"
+        "  if (this.font.startsWith('11px') && this.textAlign === 'center') window.painted.set(`${x} ${y}`, text);"
+        "  return fill.call(this, text, x, y, ...more); };"
+    )
+    open_at(page, address, "at=0.1.1&x=300.5&y=340.5&scale=60")
+    page.wait_for_timeout(300)
+    painted = page.evaluate("[...window.painted].map(([at, text]) => [...at.split(' ').map(Number), text])")
+    x, y = middle(page)
+    box = page.locator(".field").bounding_box()
+    P = Trace.load(small).matrix(1, 1)[0, 0, :, :]
+    cells = 0
+    for left, top, text in painted:
+        column = 300 + (left - (x - box["x"])) / 60
+        row = 340 + (top - (y - box["y"])) / 60
+        if not (
+            re.fullmatch(r"[\d.e-]+", text) and abs(row - round(row)) < 0.02 and abs(column - round(column)) < 0.02
+        ):
+            continue  # positions along the axes are no weights
+        same(text, float(P[round(row), round(column)]))
+        cells += 1
+    assert cells > 40
+
+
 def test_the_heads_in_order(page: Any, address: str, small: Path) -> None:
     from sightline.recording import overview
 
@@ -244,13 +221,17 @@ def test_the_heads_in_order(page: Any, address: str, small: Path) -> None:
     page.click("[data-testid=grid]")
     page.wait_for_selector(".card canvas")
     heads = overview.heads(Trace.load(small))
-    for order, key, sign in (("entropy", "entropy", 1), ("sink", "sink", -1), ("local", "local", -1)):
+    orders = {"entropy": 1, "flat": -1, "sink": -1, "local": -1, "retrieval": -1}
+    for order, sign in orders.items():
         page.select_option("dialog select", order)
-        wanted = sorted(heads, key=lambda head: sign * getattr(head, key))
+        key = "entropy" if order == "flat" else order
+        wanted = sorted(heads, key=lambda head, key=key, sign=sign: sign * getattr(head, key))
         names = page.locator(".card .name").all_text_contents()
         assert names == [f"layers.{head.module.split('.')[2]} · {head.head}" for head in wanted]
-        shown = page.locator(".card .number").first.text_content()
-        same(re.findall(r"[\d.e-]+", shown)[0], getattr(wanted[0], key) * (1 if key == "entropy" else 100))
+        for shown, head in zip(page.locator(".card .number").all_text_contents(), wanted, strict=True):
+            same(re.findall(r"[\d.e-]+", shown)[0], getattr(head, key) * (1 if key == "entropy" else 100))
+    page.select_option("dialog select", "local")
+    wanted = sorted(heads, key=lambda head: -head.local)
     page.locator(".card").nth(2).click()
     settled(page)
     assert said(page)["at"] == f"0.{wanted[2].module.split('.')[2]}.{wanted[2].head}.0.0"
@@ -351,6 +332,9 @@ def test_it_fits(browser: Any, address: str, width: int, height: int) -> None:
     box = page.locator(".field").bounding_box()
     assert box["width"] >= 0.6 * width
     assert box["height"] >= 0.5 * height
+    for track in ("entropy", "received"):
+        number = page.locator(f"[data-testid={track}]").bounding_box()
+        assert 0 <= number["x"] < number["x"] + number["width"] <= width
     if width < 500:
         page.locator(".panel").nth(1).scroll_into_view_if_needed()
         assert page.locator(".panel").nth(1).is_visible()

@@ -58,6 +58,38 @@ def test_the_page_and_its_files(address: str) -> None:
         assert ask(address, name).status == 200, name
 
 
+def test_the_page_is_served_before_torch_is_imported(small: Path) -> None:
+    program = (
+        "import sys, http.client, threading, urllib.parse\n"
+        "import sightline.viewer.server as server\n"
+        "from sightline.viewer import serve\n"
+        "go = threading.Event()\n"
+        "opened = server._opened\n"
+        "server._opened = lambda paths: (go.wait(60), opened(paths))[1]\n"  # as if the import took long
+        "found = []\n"
+        "def ready(address):\n"
+        "    threading.Thread(target=ask, args=(urllib.parse.urlsplit(address),), daemon=True).start()\n"
+        "def get(parts, name):\n"
+        "    c = http.client.HTTPConnection('127.0.0.1', parts.port, timeout=60)\n"
+        "    c.request('GET', parts.path + name)\n"
+        "    return c.getresponse().status\n"
+        "def ask(parts):\n"
+        "    import os, signal\n"
+        "    found.append([get(parts, ''), get(parts, 'viewer.js'), 'torch' in sys.modules])\n"
+        "    go.set()\n"
+        "    found.append([get(parts, 'traces'), 'torch' in sys.modules])\n"
+        "    print(found, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        f"try: serve([{str(small)!r}], ready)\n"
+        "except KeyboardInterrupt: pass\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment, check=False
+    )
+    assert done.stdout.strip() == "[[200, 200, False], [200, True]]", done.stderr
+
+
 def test_numbers_over_http(address: str, small: Path) -> None:
     answer = ask(address, "t/0/1/0/row/123")
     assert answer.status == 200

@@ -31,6 +31,9 @@ __all__ = ["command"]
 _LISTED = 5
 """Skipped files, and windows, that are named; of more, how many more there are."""
 
+_AROUND = 120
+"""Characters of a document that are shown on each side of a citation, on a terminal."""
+
 
 @click.command("answer", options_metavar="[OPTIONS]")
 @click.argument("documents", metavar="DOCUMENT...", nargs=-1, required=True)
@@ -101,7 +104,7 @@ def command(
     if as_json:
         write(json.dumps(result.to_dict(), ensure_ascii=False, indent=2), output)
     else:
-        write(page(lambda console: _page(result, console, live), output), output)
+        write(page(lambda console: _page(result, texts, console, live), output), output)
 
 
 def _answered(texts: Sequence[Document], question: str, asked: dict[str, Any], live: bool) -> Answer:
@@ -147,8 +150,10 @@ def _cited(texts: Sequence[Document], result: Answer) -> dict[str, str]:
     return {text.name or "": text.text for text in texts if text.name in read}
 
 
-def _page(result: Answer, console: Console, live: bool) -> None:
+def _page(result: Answer, texts: Sequence[Document], console: Console, live: bool) -> None:
     """The result; after a `live` answer what comes under it."""
+    whole = {text.name: text.text for text in texts}
+    most = max((citation.drop for citation in result.citations), default=0.0)
     if result.verdict == "not in the document":
         console.print(Text(_unsupported(result), style="bold red"))
         if not live:
@@ -158,12 +163,30 @@ def _page(result: Answer, console: Console, live: bool) -> None:
     for number, citation in enumerate(result.citations, 1):
         console.print()
         console.print(Text.assemble((f"[{number}]", "cyan"), f" {_where(citation)}"))
-        console.print(Padding(Text(one_line(citation.text), style="italic"), (0, 0, 0, 4)))
+        said = Text(one_line(citation.text), style="italic")
+        if console.is_terminal:
+            said = _in_context(citation, whole[citation.source], most)
+        console.print(Padding(said, (0, 0, 0, 4)))
     console.print()
     if result.searched:
         console.print(Text(_read(result), style="dim"))
     peak = f"{result.peak_bytes / 1e9:.2f} GB"
     console.print(Text(f"{result.model} · {result.seconds:.1f} s · peak memory {peak}", style="dim"))
+
+
+def _in_context(citation: Citation, text: str, most: float) -> Text:
+    """The sentence, coloured by its share of the largest drop, between the words around it in its paragraph."""
+    share = citation.drop / most if most > 0 else 0.0
+    style = "bold black on yellow" if share > 2 / 3 else "bold yellow" if share > 1 / 3 else "yellow"
+    before = text[max(0, citation.start - _AROUND) : citation.start].rpartition("\n\n")[2]
+    after = text[citation.end : citation.end + _AROUND].partition("\n\n")[0]
+    before = before.partition(" ")[2] if len(before) == _AROUND else before  # no word that is cut
+    after = after.rpartition(" ")[0] if len(after) == _AROUND else after
+    return Text.assemble(
+        (f"{one_line(before)} " if before.strip() else "", "dim"),
+        (one_line(citation.text), style),
+        (f" {one_line(after)}" if after.strip() else "", "dim"),
+    )
 
 
 def _unsupported(result: Answer) -> str:

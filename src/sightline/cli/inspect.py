@@ -11,6 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ._map import draw, maps
 from ._output import check_target, write
 from ._page import page
 
@@ -24,11 +25,21 @@ __all__ = ["command"]
 @click.command("inspect")
 @click.argument("trace")
 @click.option("--count", type=click.IntRange(min=1), default=8, show_default=True, help="Rows of each table.")
+@click.option(
+    "--map",
+    "which",
+    is_flag=False,
+    flag_value="all",
+    metavar="[LAYER.HEAD]",
+    help="Draw a small map too: of all heads, or of one, such as --map 3.1. Write it after TRACE.",
+)
 @click.option("--verify", is_flag=True, help="Read all of the file first, and compare every checksum.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, with every head, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")
 @click.option("--debug", is_flag=True, help="Show a traceback when something goes wrong.")
-def command(trace: str, count: int, verify: bool, as_json: bool, output: str | None, debug: bool) -> None:
+def command(
+    trace: str, count: int, which: str | None, verify: bool, as_json: bool, output: str | None, debug: bool
+) -> None:
     """Show what stands out in TRACE, a file written by `sightline record`.
 
     Sinks and the tokens that receive most attention, the sharpest and the flattest heads, local heads and those that
@@ -43,9 +54,12 @@ def command(trace: str, count: int, verify: bool, as_json: bool, output: str | N
     if verify:
         opened.verify()
     if as_json:
-        write(json.dumps(_data(opened, count), ensure_ascii=False, indent=2), output)
+        data = _data(opened, count)
+        if which is not None:
+            data["maps"] = [found.to_dict() for found in maps(opened, which, _kinds(opened), _WIDEST)]
+        write(json.dumps(data, ensure_ascii=False, indent=2), output)
     else:
-        write(page(lambda console: _page(opened, count, console), output), output)
+        write(page(lambda console: _page(opened, count, which, console), output), output)
 
 
 def _data(trace: Trace, count: int) -> dict[str, Any]:
@@ -68,8 +82,11 @@ def _data(trace: Trace, count: int) -> dict[str, Any]:
     }
 
 
-def _page(trace: Trace, count: int, console: Console) -> None:
+def _page(trace: Trace, count: int, which: str | None, console: Console) -> None:
     from ..recording import overview
+
+    # Before the tables, since what was asked for may not be there.
+    drawn = [] if which is None else maps(trace, which, _kinds(trace), min(_WIDEST, console.width))
 
     calls = sum(map(len, trace.values()))
     read = "" if trace.source is None else f"{len(trace.source):,} source tokens, "
@@ -109,7 +126,13 @@ def _page(trace: Trace, count: int, console: Console) -> None:
                 pair.module, str(pair.head), source, f"{pair.key:,} {_token(columns, pair.key)}", f"{pair.weight:.3f}"
             )
         console.print(table)
+    for found in drawn:
+        whose = f"Mean map of {found.heads:,} heads" if found.head is None else f"{found.module}, head {found.head}"
+        draw(found, f"{whose} ({_WHOSE[found.kind]})", console)
 
+
+_WIDEST = 64
+"""Blocks across a map."""
 
 _WHOSE = {"encoder": "encoder", "decoder": "self-attention", "cross": "cross-attention"}
 

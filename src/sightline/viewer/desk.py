@@ -29,14 +29,14 @@ _PATIENCE = 0.1
 
 
 class Opened:
-    """A trace's file, or why it cannot be shown."""
+    """A trace, by its file or in memory, or why it cannot be shown."""
 
-    def __init__(self, path: str) -> None:
-        self.name = Path(path).name
+    def __init__(self, source: str | Path | Trace) -> None:
+        self.name = (source.model or "a trace") if isinstance(source, Trace) else Path(source).name
         self.error: str | None = None
         self._trace: Trace | None = None
         try:
-            self._trace = Trace.load(path)
+            self._trace = source if isinstance(source, Trace) else Trace.load(source)
             self._trace.tokens  # noqa: B018 read now, so that a damaged file is told at once
         except TraceError as error:
             self.error = str(error)
@@ -66,10 +66,10 @@ class At:
 
 
 class Desk:
-    """What `sightline view` shows of some traces. What is asked for and is not there raises SpecError."""
+    """What the viewer shows of some traces. What is asked for and is not there raises SpecError."""
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._opened = [Opened(path) for path in paths]
+    def __init__(self, sources: Sequence[str | Path | Trace]) -> None:
+        self._opened = [Opened(source) for source in sources]
         self._heads: Shelf[At, Head] = Shelf(_HEADS, lambda head: head.nbytes)
         self._surveys: Shelf[At, Survey] = Shelf(_SURVEYS, lambda survey: survey.nbytes)
         self._maps: Shelf[At, Maps | None] = Shelf(64, lambda _: 1)  # they lie in the file, which is mapped

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["PAGE"]
+from importlib.resources import files
+
+from .._page import whole
+
+__all__ = ["PAGE", "framed"]
 
 PAGE = """\
 <!doctype html>
@@ -22,3 +26,14 @@ PAGE = """\
 </body>
 </html>
 """
+
+
+def framed() -> str:
+    """The same page as one text, for a frame: it asks whoever shows it, over a port that it is handed, and no server.
+
+    The owner of the frame posts it one message when it has loaded: the view to begin with, and a MessagePort.
+    """
+    static = files("sightline.viewer") / "static"
+    script, style = ((static / name).read_text("utf-8") for name in ("viewer.js", "viewer.css"))
+    body = '<div id="app" data-framed></div>\n<noscript>The map is drawn by a script. Please allow scripts.</noscript>'
+    return whole("Sightline", script, style, body)

@@ -35,6 +35,7 @@ def serve(paths: Sequence[str], ready: Callable[[str], None], *, port: int = 0) 
     import uvicorn
 
     from .security import new_token
+    from .server import application
 
     token = new_token()
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
@@ -53,11 +54,10 @@ def serve(paths: Sequence[str], ready: Callable[[str], None], *, port: int = 0) 
             await super().startup(sockets=sockets)
             ready(address)
 
-    from .server import application
-
     config = uvicorn.Config(
         application(paths, token),
         log_config=None,
+        log_level="critical",  # what goes wrong the page says; an answer that Ctrl-C cuts short is nothing to say
         access_log=False,
         server_header=False,
         proxy_headers=False,

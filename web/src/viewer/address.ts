@@ -111,3 +111,15 @@ function between(text: string | null, least: number, most: number, usual: number
   const value = text === null ? NaN : Number(text);
   return Number.isFinite(value) ? Math.min(most, Math.max(least, value)) : usual;
 }
+
+/** Where the view is kept: in the page's address, or, in a frame, by whoever shows it. */
+export interface Place {
+  /** The view to begin with. */
+  said: () => string;
+  keep: (view: string) => void;
+}
+
+export const inAddress: Place = {
+  said: () => location.hash,
+  keep: (view) => history.replaceState(null, "", `#${view}`),
+};

@@ -67,23 +67,52 @@ export interface Tracks {
 /** What the server says is wrong: it says it in a sentence. */
 export class Refused extends Error {}
 
-async function ask(path: string, signal?: AbortSignal): Promise<Response> {
+/** An answer: its status as HTTP's, its bytes, and of a tile its rows, columns and how many rows are known. */
+export interface Reply {
+  status: number;
+  body: ArrayBuffer;
+  shape: string;
+}
+
+type Send = (path: string, signal?: AbortSignal) => Promise<Reply>;
+
+async function overHttp(path: string, signal?: AbortSignal): Promise<Reply> {
   const answer = await fetch(path, { signal: signal ?? null });
-  if (!answer.ok) throw new Refused((await answer.text()) || `The viewer's server answered ${answer.status}.`);
+  return { status: answer.status, body: await answer.arrayBuffer(), shape: answer.headers.get("X-Sightline-Tile") ?? "" };
+}
+
+let send: Send = overHttp;
+
+/** Ask another way than over HTTP. */
+export function through(other: Send): void {
+  send = other;
+}
+
+async function ask(path: string, signal?: AbortSignal): Promise<Reply> {
+  const answer = await send(path, signal);
+  if (answer.status >= 300) throw new Refused(words(answer) || `The viewer's server answered ${answer.status}.`);
   return answer;
+}
+
+function words(answer: Reply): string {
+  return new TextDecoder().decode(answer.body);
+}
+
+async function read<T>(path: string): Promise<T> {
+  return JSON.parse(words(await ask(path))) as T;
 }
 
 function where(at: At, what: string): string {
   return `t/${at.trace}/${at.layer}/${at.head}/${what}?call=${at.call}&batch=${at.batch}`;
 }
 
-async function floats(answer: Response): Promise<Float32Array> {
-  return new Float32Array(await answer.arrayBuffer());
+function floats(answer: Reply): Float32Array {
+  return new Float32Array(answer.body);
 }
 
 export async function traces(): Promise<Trace[]> {
   type Sent = Omit<Trace, "modules"> & { modules?: (Omit<Module, "calls"> & { calls: (number | null)[][] })[] };
-  const sent = (await (await ask("traces")).json()) as Sent[];
+  const sent = await read<Sent[]>("traces");
   return sent.map((trace) => ({
     ...trace,
     modules: (trace.modules ?? []).map((module) => ({
@@ -100,11 +129,11 @@ export async function traces(): Promise<Trace[]> {
 }
 
 export async function text(trace: number, which: "tokens" | "source", batch: number): Promise<string[]> {
-  return (await (await ask(`t/${trace}/text/${which}?batch=${batch}`)).json()) as string[];
+  return read(`t/${trace}/text/${which}?batch=${batch}`);
 }
 
 export async function overview(trace: number): Promise<Overview> {
-  return (await (await ask(`t/${trace}/heads`)).json()) as Overview;
+  return read(`t/${trace}/heads`);
 }
 
 /** 64 × 64 for each head of a module; null where no map was recorded. */
@@ -115,8 +144,8 @@ export async function thumbnails(trace: number, layer: number): Promise<Float32A
 
 export async function tile(at: At, z: number, x: number, y: number, signal: AbortSignal): Promise<TileData> {
   const answer = await ask(where(at, `${z}/${x}/${y}`), signal);
-  const [rows = 0, columns = 0, known = 0] = (answer.headers.get("X-Sightline-Tile") ?? "").split(" ").map(Number);
-  const all = await floats(answer);
+  const [rows = 0, columns = 0, known = 0] = answer.shape.split(" ").map(Number);
+  const all = floats(answer);
   const mass = all.subarray(0, rows * columns);
   return { rows, columns, known, mass, largest: all.length > mass.length ? all.subarray(rows * columns) : mass };
 }
@@ -125,7 +154,7 @@ export async function tile(at: At, z: number, x: number, y: number, signal: Abor
 export async function tracks(at: At, m: number): Promise<Tracks | null> {
   const answer = await ask(where(at, "tracks"));
   if (answer.status === 204) return null;
-  const all = await floats(answer);
+  const all = floats(answer);
   return { received: all.subarray(0, m), entropy: all.subarray(m) };
 }
 
@@ -139,7 +168,7 @@ export async function column(at: At, j: number): Promise<Float32Array> {
 
 /** Have the server go on with looking over a whole head; how far it is. */
 export async function survey(at: At): Promise<{ done: number; of: number }> {
-  return (await (await ask(where(at, "survey"))).json()) as { done: number; of: number };
+  return read(where(at, "survey"));
 }
 
 export function key(at: At): string {

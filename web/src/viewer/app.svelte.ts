@@ -1,7 +1,7 @@
 // What the whole page knows: the traces, the view, and what belongs to each pane.
 
 import * as api from "./api";
-import { type View, initial, read, written } from "./address";
+import { type Place, type View, inAddress, initial, read, written } from "./address";
 import { CLOSEST } from "./camera";
 import { Tiles } from "./tiles";
 
@@ -166,8 +166,15 @@ export function hiddenOf(at: api.At): number[] {
   return view.sinks ? [] : sinksOf(at);
 }
 
+let place = inAddress;
+
+/** Keep the view elsewhere than in the page's address. */
+export function keptIn(other: Place): void {
+  place = other;
+}
+
 export async function start(): Promise<void> {
-  Object.assign(view, read(location.hash));
+  Object.assign(view, read(place.said()));
   try {
     known.traces = await api.traces();
   } catch (error) {
@@ -215,12 +222,12 @@ let pending = 0;
 export function remember(): void {
   const text = written(view);
   clearTimeout(pending);
-  pending = window.setTimeout(() => history.replaceState(null, "", `#${text}`), 150);
+  pending = window.setTimeout(() => place.keep(text), 150);
 }
 
 /** An address that was pasted or changed by hand. */
 export function revisit(): void {
-  if (location.hash.slice(1) === written(view)) return;
+  if (place !== inAddress || location.hash.slice(1) === written(view)) return;
   const said = read(location.hash);
   if (!said.panes.length) said.panes = view.panes;
   Object.assign(view, said);
