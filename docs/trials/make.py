@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import pty
-import re
 import select
 import signal
 import struct
@@ -17,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fcntl import ioctl
 from pathlib import Path
@@ -49,10 +48,10 @@ TRIALS: dict[str, Sequence[Trial]] = {
         Trial("sightline generate --file empty.txt"),
     ),
     "A megabyte on standard input": (
-        Trial("ls -l log.txt | cut -d' ' -f5-"),
+        Trial("stat -c '%s bytes' log.txt"),
         Trial("sightline answer - 'What did Elias call the storm of 1902?' < log.txt"),
         Trial("sightline summarize - --extractive 3 < log.txt", stop=(INTERRUPT, 30.0)),
-        Trial("sightline translate - < log.txt | head -4"),
+        Trial("sightline translate - < log.txt 2>/dev/null | head -4"),
         Trial("sightline generate - --max-new-tokens 20 < log.txt"),
     ),
     "Windows line ends": (
@@ -165,7 +164,8 @@ def _reading(terminal: int) -> Iterator[bytes]:
 def told(trial: Trial, folder: Path) -> str:
     """The trial as a block of Markdown."""
     shown, code = screens(trial.line, folder, trial.stop)
-    lines = [f"$ {trial.line}", *(re.sub(re.escape(str(folder)), "~", line) for line in shown[: trial.shown])]
+    places = ((str(folder), "~"), (f"{HERE.parent.parent}/", ""))
+    lines = [f"$ {trial.line}", *(_without(line, places) for line in shown[: trial.shown])]
     if len(shown) > trial.shown:
         lines.append(f"… and {len(shown) - trial.shown} lines more")
     if trial.stop is not None:
@@ -173,6 +173,13 @@ def told(trial: Trial, folder: Path) -> str:
     if code:
         lines.append(f"[exit code {code}]")
     return "```text\n" + "\n".join(lines) + "\n```\n"
+
+
+def _without(line: str, places: Iterable[tuple[str, str]]) -> str:
+    """A line without what is this machine's own."""
+    for place, name in places:
+        line = line.replace(place, name)
+    return line
 
 
 def main() -> None:

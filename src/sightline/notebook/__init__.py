@@ -29,7 +29,7 @@ def explore(*traces: Trace | str | Path, height: int = 640) -> Explorer:
 
     Weights can be seen of calls whose queries and keys were kept: `record(…, keep="qk")`, `sightline record --view`.
     `height` is in pixels. The widget's `view` says what is seen, as the viewer's address does, and can be set before it
-    is shown: `explore(trace, …).view = "at=0.3.1&query=40"` begins with head 1 of the fourth module.
+    is shown: after `w = explore(trace)` and `w.view = "at=0.3.1&query=40"` it begins with head 1 of the fourth module.
 
     Raises SpecError where no trace is given, Unsupported where the package anywidget is not installed. A file that
     cannot be read is told in the widget.
