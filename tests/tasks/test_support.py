@@ -121,10 +121,11 @@ def test_the_invitation_names_the_refusal_and_the_prompt_of_the_answer_does_not(
 
 
 def test_support_holds_from_its_strength_on() -> None:
-    enough = Support(6.0, -1.0, 1.5, 1.0)
-    assert enough.strength == SUPPORT
+    enough = Support(6.0, -1.0, SUPPORT - 4.0, 1.0)
+    assert enough.strength == pytest.approx(SUPPORT)
+    enough = replace(enough, answerable=enough.answerable + 1e-9)
     assert enough.holds
-    for field, less in (("document_drop", 5.99), ("refusal", -0.99), ("answerable", 1.49), ("stated", 0.99)):
+    for field, less in (("document_drop", 5.99), ("refusal", -0.99), ("answerable", SUPPORT - 4.01), ("stated", 0.99)):
         weaker = replace(enough, **{field: less})
         assert weaker.strength < SUPPORT
         assert not weaker.holds
