@@ -29,7 +29,7 @@ def test_people_see_which_sentences_are_not_supported(
 ) -> None:
     arguments = ["summarize", document, "--model", model, "--max-new-tokens", "6"]
     for drop, flagged in ((-1e9, True), (1e9, False)):
-        monkeypatch.setattr("sightline.tasks.summary._abstract.document_drop", lambda *_, drop=drop: drop)
+        monkeypatch.setattr("sightline.tasks.summary._abstract.document_drop", lambda *_, log_prob, drop=drop: drop)
         assert run(arguments) == 0
         assert ("not supported by the document: hiding all of it costs" in capfd.readouterr().out) is flagged
 

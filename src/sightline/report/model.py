@@ -61,7 +61,7 @@ MEASURES: Mapping[str, Measure] = {
             "how much it loses when this is only hidden from the produced tokens, measured",
             "max",
         ),
-        Measure("relevance", "relevance", "share", "share of the relevance of all that was read", "mean"),
+        Measure("relevance", "relevance", "share", "share of what hiding the sentences tried costs", "mean"),
         Measure("share", "share", "share", "share of the relevance of all the model had read", "mean"),
         Measure("weight", "weight", "share", "attention weight", "mean"),
         Measure(
