@@ -74,9 +74,8 @@ def _modules(trace: Trace, layer: str) -> list[str]:
 
 
 def _found(trace: Trace, kind: Kind, modules: list[str], head: int | None, width: int) -> Map:
-    # The report's maps: what was recorded, pooled, or computed from queries and keys.
-    from ..report._maps import maps as of
-    from ..report._rows import placed
+    from ..recording.maps import maps as of
+    from ..recording.places import placed
 
     queries = max(start + call.shape[2] for name in modules for start, call in placed(trace, name))
     keys = max(call.key_positions.stop for name in modules for call in trace[name])

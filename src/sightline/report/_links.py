@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..recording import Trace
-from ._rows import placed
+from ..recording.places import placed
 from .attention import Links
 
 __all__ = ["Sources"]

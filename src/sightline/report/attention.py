@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..recording import Kind
+from ..recording.maps import Maps
 from ._packing import floats, integers, thousandths
 
 __all__ = ["Attention", "Head", "Links", "Maps"]
@@ -32,19 +33,6 @@ class Head:
     sink: float | None
     local: float | None
     retrieval: float | None
-
-
-@dataclass(frozen=True)
-class Maps:
-    """shares [1 + heads, R, C] of blocks of rows × cols tokens; entry 0 is the mean of all heads.
-
-    shares[·, r, c] is the part of the attention of query block r that goes to key block c: Σ P over the block / the
-    number of its queries.
-    """
-
-    rows: int
-    cols: int
-    shares: Tensor = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import torch
 
 from ...errors import SpecError
 from ...recording import Kind, Tokens, Trace, overview
+from ...recording.maps import maps
 from .._links import Sources
-from .._maps import maps
 from .._text import text_of
 from .._tracks import entropies
 from ..attention import Attention, Head, Links, packed

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from ..recording import Record, Trace
 from ..reductions import BlockMass
 from ..reductions.blocks import pooled
-from ._rows import placed
-from .attention import Maps
+from .places import placed
+from .record import Record
+from .trace import Trace
 
-__all__ = ["maps"]
+__all__ = ["Maps", "maps"]
 
 _SIDES = (64, 32, 16)
 """Blocks along the longer side of a map, as many as there is room for."""
+
+
+@dataclass(frozen=True)
+class Maps:
+    """shares [1 + heads, R, C] of blocks of rows × cols tokens; entry 0 is the mean of all heads.
+
+    shares[·, r, c] is the part of the attention of query block r that goes to key block c: Σ P over the block / the
+    number of its queries.
+    """
+
+    rows: int
+    cols: int
+    shares: Tensor = field(repr=False)
 
 
 def maps(trace: Trace, modules: Sequence[str], queries: int, keys: int, room: int) -> Maps | None:

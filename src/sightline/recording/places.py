@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..recording import Record, Trace
+from .record import Record
+from .trace import Trace
 
 __all__ = ["placed"]
 
