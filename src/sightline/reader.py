@@ -22,7 +22,7 @@ from .errors import ModelError
 
 __all__ = ["Reader", "Step"]
 
-_CHUNK = 256
+_CHUNK = 384
 """Tokens read at once: enough to keep the matrix products busy, few enough for a progress bar that moves."""
 
 _LENT = 16384
