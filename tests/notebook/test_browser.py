@@ -41,15 +41,15 @@ STUB = """async (given) => {
 
 @pytest.fixture
 def shown(browser: Any, told: Callable[[Any], Any]) -> Iterator[Callable[..., Any]]:
-    """Show a widget in a page, as often as `views` says; its kernel is this process."""
+    """Show a widget in a page, as often as `views` says; its kernel is this process, or is `gone` and never answers."""
     pages: list[Any] = []
 
-    def show(widget: Any, views: int = 1) -> Any:
+    def show(widget: Any, views: int = 1, gone: bool = False) -> Any:
         tell, sent = told(widget)
 
         def kernel(content: dict[str, Any]) -> list[Any]:
             sent.clear()
-            return [[answer, b64encode(body).decode()] for answer, body in tell(**content)]
+            return [] if gone else [[answer, b64encode(body).decode()] for answer, body in tell(**content)]
 
         page = browser.new_context(viewport={"width": 1280, "height": 800}).new_page()
         pages.append(page)
@@ -61,7 +61,7 @@ def shown(browser: Any, told: Callable[[Any], Any]) -> Iterator[Callable[..., An
         page.set_content("<!doctype html><title>A notebook</title><p>before</p>")
         state = {name: getattr(widget, name) for name in ("_page", "view", "height")}
         page.evaluate(STUB, {"esm": widget._esm, "state": state, "views": views})
-        page.frames[-1].wait_for_selector(".field canvas", timeout=60_000)
+        page.frames[-1].wait_for_selector("text=Opening" if gone else ".field canvas", timeout=60_000)
         return page
 
     yield show
@@ -125,6 +125,12 @@ def test_two_views_of_a_widget_hear_their_own_answers(shown: Callable[..., Any],
         same(weighed(frame), float(P[0, 0, 300, 280]))
     page.evaluate("window.gone.forEach((gone) => gone())")
     assert page.locator("iframe").count() == 0
+
+
+def test_a_kernel_that_never_answers_is_told(shown: Callable[..., Any], small: Path) -> None:
+    frame = shown(explore(small), gone=True).frames[-1]
+    assert not frame.get_by_text("start it again").count()
+    frame.get_by_text("start it again").wait_for(timeout=30_000)
 
 
 def test_a_file_that_cannot_be_shown_says_why(shown: Callable[..., Any], small: Path, tmp_path: Path) -> None:

@@ -70,6 +70,22 @@ def test_what_is_not_there_is_said(asked: str | None, status: int, says: str, sm
     assert says in body.decode()
 
 
+def test_a_defect_is_told_and_the_next_is_answered(
+    small: Path, told: Told, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell, _ = told(explore(small))
+
+    def fails(*_: Any) -> None:
+        raise ZeroDivisionError("by a defect")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("sightline.viewer.desk.Desk.row", fails)
+        content, body = tell(id="1", asked="t/0/0/0/row/3")[-1]
+    assert (content["status"], body) == (500, b"Unexpected ZeroDivisionError: by a defect")
+    assert "in fails" in caplog.text  # the traceback
+    assert tell(id="2", asked="t/0/0/0/row/3")[-1][0]["status"] == 200
+
+
 def test_several_traces_and_one_that_is_damaged(small: Path, tmp_path: Path, told: Told) -> None:
     (tmp_path / "bent").write_bytes(b"\x20\0\0\0\0\0\0\0" + b"{" * 40)
     widget = explore(small, tmp_path / "bent", Trace.load(small), height=400)

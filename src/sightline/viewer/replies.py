@@ -13,6 +13,7 @@ t/TRACE/LAYER/HEAD/…            of one head, with ?call=…&batch=…, by defa
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,13 +29,16 @@ from .desk import At, Desk
 
 __all__ = ["Reply", "reply"]
 
+_log = logging.getLogger(__name__)
+
 _SURVEYING = 0.25
 """Seconds that one request goes on with a survey."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. `status` is one of HTTP's: 200, 204 for what is not known (yet), 404 and 422, with the reason as text.
+    """An answer. `status` is one of HTTP's: 200, 204 for what is not known (yet), 404, 422 and 500 (a defect), which
+    have the reason as text.
 
     Numbers are little-endian float32, one tensor after the other; `shape` says of a tile how many rows and columns of
     cells it has, and how many rows are known.
@@ -58,6 +62,9 @@ def reply(desk: Desk, asked: str) -> Reply:
                 return answer(desk, {**where, "call": _number(said, "call"), "batch": _number(said, "batch")})
             except SightlineError as error:
                 return Reply(422, body=str(error).encode())
+            except Exception as error:  # a defect: the page says it and goes on, the log has where it happened
+                _log.exception("%s could not be answered", asked)
+                return Reply(500, body=f"Unexpected {type(error).__name__}: {error}".encode())
     return Reply(404, body=b"There is nothing here.\n")
 
 

@@ -72,9 +72,6 @@ class _Server:
         async with self._turn:
             if await request.is_disconnected():
                 return Response(status_code=499)
-            try:
-                found = await run_sync(lambda: self._replies.result()(asked))
-            except Exception as error:  # a defect: the page says it, and goes on
-                return Response(f"Unexpected {type(error).__name__}: {error}", 500, media_type="text/plain")
+            found = await run_sync(lambda: self._replies.result()(asked))
         headers = {"X-Sightline-Tile": found.shape} if found.shape else None
         return Response(found.body, found.status, headers, found.type)
