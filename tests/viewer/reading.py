@@ -11,7 +11,7 @@ from typing import Any
 def same(text: str, value: float) -> None:
     """Three significant digits."""
     unit = 10.0 ** (math.floor(math.log10(value)) - 2) if value > 0 else 0.0
-    assert abs(float(text) - value) <= 0.501 * unit, f"shown {text}, is {value}"
+    assert abs(float(text.replace(",", "")) - value) <= 0.501 * unit, f"shown {text}, is {value}"
 
 
 def open_at(page: Any, address: str, view: str = "") -> None:

@@ -1,19 +1,16 @@
 // Numbers as they are shown: three significant digits, so that what stands on screen is what the library gives.
 
-/** A weight or a sum of weights: 0.0231, 4.10e-6, 12.3. */
-export function weight(value: number): string {
-  if (value === 0) return "0";
+/** A weight, a sum of weights, nats: 0.0231, 4.10e-6, −12.3, 1,234. */
+export function digits(value: number): string {
+  if (!Number.isFinite(value)) return "–";
   const size = Math.abs(value);
-  if (size < 1e-3 || size >= 1e6) return value.toExponential(2);
-  return value.toPrecision(size >= 100 ? Math.min(6, Math.floor(Math.log10(size)) + 1) : 3);
+  const text =
+    size === 0 ? "0" : size < 1e-3 ? size.toExponential(2) : size >= 999.5 ? count(Math.round(size)) : size.toPrecision(3);
+  return value < 0 ? `−${text}` : text;
 }
 
-/** A share of a whole: 28.4 %. */
-export function percent(share: number): string {
-  return `${(100 * share).toPrecision(3)} %`;
-}
+/** A share of a whole: 28.4%. */
+export const percent = (share: number): string => `${digits(100 * share)}%`;
 
 /** A count or a position, in groups of three. */
-export function count(value: number): string {
-  return value.toLocaleString("en");
-}
+export const count = (value: number): string => value.toLocaleString("en");

@@ -4,7 +4,8 @@ import type { Attention, Measure } from "./data";
 import { DECADES, css } from "./colours";
 import type { Found } from "./evidence";
 import { grid, paint, type Grid } from "./maps";
-import { digits, percent, shown } from "./numbers";
+import { digits, percent } from "../common/numbers";
+import { shown } from "./numbers";
 import type { Characters } from "./spans";
 
 export type Format = "png" | "svg";

@@ -1,7 +1,7 @@
 // Drawing one pane: map, tracks, axes, numbers, marks. A pure function of a scene, so that the screen and the exported
 // picture are the same drawing.
 
-import { count, weight } from "../common/numbers";
+import { count, digits } from "../common/numbers";
 import { css } from "../common/ramps";
 import type { At, Tracks } from "./api";
 import { type Box, type Camera, READABLE, SIDE, type Size, deepest, level, toColumn, toRow, toX, toY } from "./camera";
@@ -182,7 +182,7 @@ function inkOn(t: number, style: Style): string {
 
 /** As `weight`, in the width of a cell: .0231, 4.1e-6 keeps three digits as 4.10e-6. */
 export function compact(v: number): string {
-  return weight(v).replace(/^0\./, ".");
+  return digits(v).replace(/^0\./, ".");
 }
 
 function paintMarks(context: CanvasRenderingContext2D, scene: Scene, box: Box): void {
