@@ -123,6 +123,22 @@ def test_the_most_relevant_are_measured_and_shares_are_of_the_direct_drops_on_th
     assert sum(e.relevance for e in found) == pytest.approx(1)
 
 
+@pytest.mark.parametrize(("clear", "measured"), [(-1e9, 2), (1e9, 5)])
+def test_more_are_measured_where_none_of_the_first_is_clear(
+    clear: float, measured: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = made(CONFIGS["llama"])
+    monkeypatch.setattr("sightline.evidence.CLEAR", clear)
+    baseline = plain_log_prob(model, PROMPT.tokens)
+    drop = {span: baseline - plain_log_prob(model, PROMPT.without(span)) for span in SPANS}
+    direct = direct_drops(read(model), PROMPT.tokens, PROMPT.places, SPANS, ANSWER)
+    listed = sorted(range(len(SPANS)), key=lambda i: -direct[i])[:measured]
+    best = sorted((drop[SPANS[i]] for i in listed), reverse=True)[:2]
+    found = find_evidence(read(model), *QUESTION, top=2, second_round=3)
+    assert [e.drop for e in found] == pytest.approx(best, abs=TOLERANCE)
+    assert [drop[e.span] for e in found] == pytest.approx(best, abs=TOLERANCE)
+
+
 def test_no_gradient_is_taken_where_every_span_fits_on_the_short_list(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made(CONFIGS["llama"])
     reader, asked = read(model), QUESTION[:-1]

@@ -8,10 +8,10 @@ T the answer's:
     measured drop   log p(answer | document) − log p(answer | document without S), read again       up to N + T each
 
 Relevance makes the short list where there are more spans than fit on it, the direct drop puts it in order, and what is
-shown is measured. The direct drop leaves out what S gave to the tokens after it, which the answer reads instead; the
-measured drop leaves out nothing. Neither adds up where two spans hold the same fact: `fitted_drops` do, for more time.
-`document_drop` is the direct drop of the whole document; `Support` joins it with what the model itself says of whether
-the document tells.
+shown is measured; where nothing measured costs much, some more is measured before it is shown. The direct drop leaves
+out what S gave to the tokens after it, which the answer reads instead; the measured drop leaves out nothing. Neither
+adds up where two spans hold the same fact: `fitted_drops` do, for more time. `document_drop` is the direct drop of the
+whole document; `Support` joins it with what the model itself says of whether the document tells.
 
 `Row` is the relevance for one token as it is produced. For a model with an encoder, `source_relevance` and
 `source_direct_drops` say which tokens of the source its output came from, over cross-attention.
@@ -37,6 +37,8 @@ from ._spans import owners, span_relevance
 from ._support import SUPPORT, Check, Support, affirmed, find_support, refusal
 
 __all__ = [
+    "CLEAR",
+    "SECOND_ROUND",
     "SENTENCE_SUPPORT",
     "SHORTLIST",
     "SUPPORT",
@@ -66,6 +68,12 @@ __all__ = [
 
 Tokens = Sequence[int]
 
+CLEAR = 2.0
+"""Nats. A drop that is as large is not one of many that are alike, and direct drops have found it."""
+
+SECOND_ROUND = 5
+"""Spans to measure after the first where none of those has a clear drop."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -93,28 +101,37 @@ def find_evidence(
     *,
     top: int,
     shortlist: int = SHORTLIST,
+    second_round: int = 0,
     log_prob: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Evidence]:
-    """The `top` spans by direct drop of a short list, as in `ranked`, in the order of measured drop.
+    """Up to `top` spans in the order of measured drop: the first of a short list by direct drop, as in `ranked`.
 
-    The short list is never shorter than `top`; of just `top` spans, all are measured. The reader has read at least
-    prompt[:-1]; what it holds of it afterwards is less. `places` is where each token of the prompt lies in the
-    document, None outside; `without` makes the prompt whose document lacks a span; `log_prob` is as in `direct_drops`.
-    `progress` hears how many of all tokens that measuring reads are done.
+    Where none of these has a drop of `CLEAR` nats, the next `second_round` of the list are measured too, and the best
+    of all are found. The short list is never shorter than `top`; of just `top` spans, all are measured. The reader has
+    read at least prompt[:-1]; what it holds of it afterwards is less. `places` is where each token of the prompt lies
+    in the document, None outside; `without` makes the prompt whose document lacks a span; `log_prob` is as in
+    `direct_drops`. `progress` hears how many of all tokens that measuring reads are done, in each round anew.
     """
     if top < 1 or not spans:
         return []
     ranking = ranked(reader, prompt, places, spans, answer, shortlist=max(top, shortlist), log_prob=log_prob)
-    best = list(ranking.direct)[:top]
+    listed = list(ranking.direct)
+    whole_text = reader.fork() if second_round and len(listed) > top else None  # measuring forgets the end of the text
+
+    def measured(reader: Reader, numbers: Sequence[int]) -> dict[int, float]:
+        shortened = {i: (spans[i], without(spans[i])) for i in numbers}
+        return _measured(reader, prompt, shortened, answer, ranking.log_prob, progress)
+
+    drops = measured(reader, listed[:top])
+    if whole_text is not None and max(drops.values()) < CLEAR:
+        drops |= measured(whole_text, listed[top : top + second_round])
     whole = sum(max(0.0, drop) for drop in ranking.direct.values())
-    shortened = {i: (spans[i], without(spans[i])) for i in best}
-    drops = _measured(reader, prompt, shortened, answer, ranking.log_prob, progress)
     found = [
-        Evidence(spans[i], max(0.0, ranking.direct[i]) / whole if whole > 0 else 0.0, drops[i], ranking.direct[i])
-        for i in best
+        Evidence(spans[i], max(0.0, ranking.direct[i]) / whole if whole > 0 else 0.0, drop, ranking.direct[i])
+        for i, drop in drops.items()
     ]
-    return sorted(found, key=lambda e: -e.drop)
+    return sorted(found, key=lambda e: -e.drop)[:top]
 
 
 def _measured(

@@ -50,6 +50,15 @@ def test_sets_give_the_drop_of_three_and_the_aopc() -> None:
     assert methods["tied"]["LDS"].mean < methods["good"]["LDS"].mean < 1
 
 
+def test_of_chance_only_what_needs_no_removals_is_told() -> None:
+    # Sets are measured for the orders of the methods; chance meets with most of them here.
+    subsets = [[i for i in range(4) if bits >> i & 1] for bits in range(16)]
+    sets = [[kept, -1 - sum(DROPS[i] for i in range(4) if i not in kept)] for kept in subsets if kept != [1]]
+    methods = report("A", [row("one", [1, 2, 0], sets=sets)]).methods
+    assert methods["good"]["top 3"].mean == pytest.approx(6 / 6.5)
+    assert set(methods[RANDOM]) == {"hit@1", "MRR", "drop"}
+
+
 def test_items_in_which_no_sentence_matters_do_not_count() -> None:
     found = report("A", [row("one", [1]), row("two", [1], drops=[0.9, 0.1, -3.0, 0.0])])
     assert (found.tried, found.counted) == (2, 1)

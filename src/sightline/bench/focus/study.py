@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...evidence import SHORTLIST, find_evidence, ranked, to_read
+from ...evidence import CLEAR, SECOND_ROUND, SHORTLIST, find_evidence, ranked, to_read
 from . import scores
 from .asked import Asked, Cost, timed
 from .item import Item
@@ -111,15 +111,21 @@ def _shipped(asked: Asked, costs: dict[str, Cost]) -> dict[str, Any]:
     reader = asked.held()
     ask = (prompt.tokens, prompt.places, spans, asked.answer)
     ranking, costs["ranking"] = timed(steps, lambda: ranked(reader, *ask, log_prob=asked.log_prob))
-    for i in list(ranking.direct)[:MEASURED]:
-        steps += to_read(prompt.tokens, prompt.without(spans[i])) + t
     reader = asked.held()
-    shown, costs["all told"] = timed(
+    shown, cost = timed(
         steps,
-        lambda: find_evidence(reader, *ask, prompt.without, top=MEASURED, log_prob=asked.log_prob),
+        lambda: find_evidence(
+            reader, *ask, prompt.without, top=MEASURED, second_round=SECOND_ROUND, log_prob=asked.log_prob
+        ),
     )
     numbers = {span: i for i, span in enumerate(spans)}
     asked.know({numbers[e.span]: ranking.log_prob - e.drop for e in shown})
+    listed = list(ranking.direct)
+    measured = listed[:MEASURED]
+    if max(asked.drops([[i] for i in measured])) < CLEAR:
+        measured = listed[: MEASURED + SECOND_ROUND]
+    again = sum(to_read(prompt.tokens, prompt.without(spans[i])) + t for i in measured)
+    costs["all told"] = Cost(steps + again, cost.seconds)
     return {
         "ranked": [[i, drop] for i, drop in ranking.direct.items()],
         "shown": [[numbers[e.span], e.drop] for e in shown],

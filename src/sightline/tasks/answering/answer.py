@@ -20,7 +20,7 @@ from typing import Any
 
 from ... import models
 from ...errors import ModelError, SpecError
-from ...evidence import SHORTLIST, Evidence, Support, find_evidence, find_support
+from ...evidence import SECOND_ROUND, SHORTLIST, Evidence, Support, find_evidence, find_support
 from ...models import Progress, unheard
 from ...reader import Reader
 from .._chat import stop_tokens
@@ -58,7 +58,7 @@ def answer(
     which are searched; the answer comes from the `passages` that suit the question best. The result says what was read.
 
     `model` is a name as in `sightline.models.resolve`, or a loaded pair (model, tokenizer). The answer has at most
-    `max_new_tokens` tokens; up to `citations` sentences are measured, chosen from the `shortlist` that have most
+    `max_new_tokens` tokens; up to `citations` sentences are cited, measured out of the `shortlist` that have most
     relevance. `progress` is told of the phases "converting", "loading", "searching", "choosing", "reading",
     "answering", "evidence" and "measuring", counted in tokens where they can be. `wrote` hears the answer piece by
     piece as it is written; the pieces make up the answer's text.
@@ -144,6 +144,7 @@ def _answer(
         prompt.without,
         top=citations,
         shortlist=shortlist,
+        second_round=SECOND_ROUND,
         log_prob=log_prob,
         progress=lambda done, total: tell("measuring", done, total),
     )
