@@ -23,7 +23,7 @@ def data(page: Path) -> dict[str, object]:
 def test_a_trace_becomes_a_page(document: str, model: str, tmp_path: Path, capfd: Captured) -> None:
     trace, page = str(tmp_path / "run.safetensors"), tmp_path / "run.html"
     assert run(["record", model, document, "-o", trace]) == 0
-    assert run(["report", trace, "-o", str(page), "--title", "The <b>ferry</b>"]) == 0
+    assert run(["report", trace, "--html", str(page), "--title", "The <b>ferry</b>"]) == 0
     out, err = capfd.readouterr()
     assert f"{page}: 0.1 MB. Open it in a browser.\n" in out
     assert err == ""

@@ -18,7 +18,9 @@ __all__ = ["command"]
 
 @click.command("report")
 @click.argument("trace")
-@click.option("-o", "--output", metavar="FILE", required=True, help="The page to write, such as report.html.")
+@click.option(
+    "-o", "--output", "--html", "output", metavar="FILE", required=True, help="The page to write, such as report.html."
+)
 @click.option("--title", default="", help="What heads the page.")
 @click.option(
     "--kind",
