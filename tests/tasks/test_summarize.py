@@ -219,9 +219,12 @@ def test_what_cannot_be_summarised_is_refused(pair: tuple[Any, Any]) -> None:
         summarize(DOCUMENT, model=pair, max_new_tokens=CONTEXT)
 
 
-def test_no_tensor_of_the_reading_grows_with_the_square_of_the_document(pair: tuple[Any, Any]) -> None:
+def test_no_tensor_of_the_reading_grows_with_the_square_of_the_document(
+    pair: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from torch.utils._python_dispatch import TorchDispatchMode
 
+    monkeypatch.setattr("sightline.reader._CHUNK", 256)  # tokens read at once
     largest = 0
 
     class Largest(TorchDispatchMode):
