@@ -124,6 +124,22 @@ def test_a_folder_is_a_model_too_and_phases_come_in_order(folder: Path) -> None:
     assert reading[-1][0] == reading[-1][1]
 
 
+@pytest.mark.parametrize(("clear", "rounds"), [(-1e9, 1), (1e9, 2)])
+def test_more_is_measured_where_nothing_is_clear(
+    clear: float, rounds: int, talkative: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sightline.evidence.CLEAR", clear)
+    begun: list[int | None] = []
+
+    def heard(phase: str, done: int, total: int | None) -> None:
+        if phase == "measuring" and done == 0:
+            begun.append(total)
+
+    result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=3, citations=2, progress=heard)
+    assert len(result.citations) == 2
+    assert len(begun) == rounds
+
+
 def test_no_citations_are_measured_where_none_are_wanted(talkative: tuple[Any, Any]) -> None:
     heard: list[str] = []
     result = answer(

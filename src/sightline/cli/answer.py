@@ -42,7 +42,7 @@ _AROUND = 120
 @click.option(
     "--max-new-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Length of the answer."
 )
-@click.option("--citations", type=click.IntRange(min=0), default=3, show_default=True, help="Sentences to measure.")
+@click.option("--citations", type=click.IntRange(min=0), default=3, show_default=True, help="Sentences to cite.")
 @click.option(
     "--reading",
     metavar="TOKENS",

@@ -36,7 +36,7 @@ __all__ = ["command"]
     "--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Length of the summary."
 )
 @click.option(
-    "--citations", type=click.IntRange(min=0), default=2, show_default=True, help="Sentences to measure for each."
+    "--citations", type=click.IntRange(min=0), default=2, show_default=True, help="Sentences to cite for each."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 @click.option("-o", "--output", metavar="FILE", help="Write the result to a file instead of printing it.")

@@ -180,7 +180,7 @@ function inkOn(t: number, style: Style): string {
   return t > 0.48 ? "#ffffff" : "#1d2126";
 }
 
-/** As `weight`, in the width of a cell: .0231, 4.1e-6 keeps three digits as 4.10e-6. */
+/** As `digits`, in the width of a cell: .0231, 4.1e-6 keeps three digits as 4.10e-6. */
 export function compact(v: number): string {
   return digits(v).replace(/^0\./, ".");
 }

@@ -1,7 +1,7 @@
 """Whether what Sightline shows as evidence is what an answer rests on: its ranking and others against leave-one-out.
 
     reports = run(Settings(tiers="ABC", items=20))
-    reports[0].methods["shipped: three measured"]["hit@1"].mean
+    reports[0].methods["shipped: measured"]["hit@1"].mean
 
 A model answers questions about short texts, greedily. Each sentence is taken out in turn and the fall of that answer's
 log-probability measured: that is the truth here. Every method gives each sentence a score, and is judged by where it

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from ...evidence import CLEAR, SECOND_ROUND, SHORTLIST, find_evidence, ranked, to_read
+from ...evidence import SECOND_ROUND, SHORTLIST, find_evidence, ranked, to_read
+from ...sentences import Span
 from . import scores
 from .asked import Asked, Cost, timed
 from .item import Item
@@ -18,7 +19,7 @@ from .reports import aopc_sizes, order
 __all__ = ["examine"]
 
 MEASURED = 3
-"""Sentences that the shipped pipeline measures, as `sightline.tasks.answer` does by default."""
+"""Sentences that the shipped pipeline measures first, and shows: the default of `sightline.tasks.answer`."""
 
 MASKS = 32
 """Sets of sentences taken out at random: as many to fit scores to as to judge them by."""
@@ -111,21 +112,21 @@ def _shipped(asked: Asked, costs: dict[str, Cost]) -> dict[str, Any]:
     reader = asked.held()
     ask = (prompt.tokens, prompt.places, spans, asked.answer)
     ranking, costs["ranking"] = timed(steps, lambda: ranked(reader, *ask, log_prob=asked.log_prob))
+    again: list[int] = []
+
+    def without(span: Span) -> tuple[int, ...]:
+        shortened = prompt.without(span)
+        again.append(to_read(prompt.tokens, shortened) + t)
+        return shortened
+
     reader = asked.held()
     shown, cost = timed(
         steps,
-        lambda: find_evidence(
-            reader, *ask, prompt.without, top=MEASURED, second_round=SECOND_ROUND, log_prob=asked.log_prob
-        ),
+        lambda: find_evidence(reader, *ask, without, top=MEASURED, second_round=SECOND_ROUND, log_prob=asked.log_prob),
     )
+    costs["all told"] = Cost(steps + sum(again), cost.seconds)
     numbers = {span: i for i, span in enumerate(spans)}
     asked.know({numbers[e.span]: ranking.log_prob - e.drop for e in shown})
-    listed = list(ranking.direct)
-    measured = listed[:MEASURED]
-    if max(asked.drops([[i] for i in measured])) < CLEAR:
-        measured = listed[: MEASURED + SECOND_ROUND]
-    again = sum(to_read(prompt.tokens, prompt.without(spans[i])) + t for i in measured)
-    costs["all told"] = Cost(steps + again, cost.seconds)
     return {
         "ranked": [[i, drop] for i, drop in ranking.direct.items()],
         "shown": [[numbers[e.span], e.drop] for e in shown],

@@ -64,7 +64,8 @@ def answer(
     piece as it is written; the pieces make up the answer's text.
 
     Time: searching, O(characters); reading what was chosen once, running the answer's tokens about `shortlist` + 5
-    times more, and for each citation reading again what follows the sentence. Memory: O(characters + tokens read), no
+    times more, and for each sentence measured reading again what follows it: `citations` of them, and
+    `sightline.evidence.SECOND_ROUND` more where none of those is clear. Memory: O(characters + tokens read), no
     attention matrix is stored.
 
     Raises InputError for an empty document or question and where the model's context has no room for either; SpecError
