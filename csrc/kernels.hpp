@@ -21,7 +21,8 @@ struct Row {
 
 // The fold of each row over the keys so far, [rows, ...]. lanes: floats in a vector.
 struct State {
-    float* reference;  // [rows] the largest logit, before what is left of the scale (see `score`); -inf before any
+    float* reference;  // [rows] a logit that none exceeds by far (see kSlack), before what is left of the scale; -inf
+                       // at first
     float* mass;       // [rows, lanes] sum of e^(s - reference)
     float* slope;      // [rows, lanes] sum of e^(s - reference) log2 e^(s - reference); none without an entropy
     float* moments;    // one [rows, width] after the other

@@ -13,7 +13,15 @@ struct Pair {
     uint32_t bits;
 };
 
-INLINE Floats dot(Floats acc, const float* a, Floats b) { return fma(splat(*a), b, acc); }
+INLINE Floats dot(Floats acc, const float* a, Floats b) {
+#if defined(__AVX512F__)
+    // As an instruction: left to itself, a compiler overwrites factors and moves sums about until they leave registers.
+    asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(b), "m"(*a));
+    return acc;
+#else
+    return fma(splat(*a), b, acc);
+#endif
+}
 INLINE Floats word_vector(const float* p) { return load(p); }
 
 #if defined(__AVX512BF16__)
@@ -33,11 +41,22 @@ INLINE Floats word_vector(const Pair*) { return Floats{}; }
 INLINE void store_pairs(Pair*, Floats, Floats) {}
 #endif
 
+#if defined(__AVX512F__)
+constexpr int kLast = 2;  // steps of a product that end row by row
+#else
+constexpr int kLast = 1;
+#endif
+
+// What a product has done beside it: nothing.
+struct Nothing {
+    INLINE void operator()() {}
+};
+
 // R rows of `a` [., depth] times one panel `b` [depth, kPanel], into c [R, kPanel]:
-// c = a b, or with `shift`, c = shift_r c + a b.
-template <class Word, int R>
+// c = a b, or with `shift`, c = shift_r c + a b. beside: called every few steps.
+template <class Word, int R, class Beside>
 __attribute__((noinline)) void multiply_tile(const Word* a, long a_row, const Word* b, long depth, float* c, long c_row,
-                                             const float* shift) {
+                                             const float* shift, Beside& beside) {
     Floats acc[R][2];
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r) acc[r][0] = acc[r][1] = Floats{};
@@ -49,44 +68,77 @@ __attribute__((noinline)) void multiply_tile(const Word* a, long a_row, const Wo
             acc[r][1] = dot(acc[r][1], a + r * a_row + p, b1);
         }
     };
-    // Pairs have half as many steps, so that leaving the loop weighs more; floats run a little slower unrolled.
-    constexpr int kSteps = std::is_same_v<Word, Pair> ? 4 : 1;
+    // Pairs have half as many steps, so that leaving the loop weighs more. What is beside a product comes in small
+    // pieces: the processor looks one or two of them ahead.
+    constexpr bool kAlone = std::is_same_v<Beside, Nothing>, kPairwise = std::is_same_v<Word, Pair>;
+    constexpr int kSteps = kPairwise ? (kAlone ? 6 : 2) : (kAlone ? 2 : 1);
+    constexpr int kEvery = kAlone ? kSteps : kPairwise ? 2 : 4;
+    const long last = depth < kLast ? depth : depth - kLast;
     long p = 0;
-    for (; p + kSteps <= depth; p += kSteps) {
-#pragma GCC unroll 4
-        for (int some = 0; some < kSteps; ++some) step(p + some);
-    }
-    for (; p < depth; ++p) step(p);
-#pragma GCC unroll 16
-    for (int r = 0; r < R; ++r) {
-        float* row = c + r * c_row;
-        if (shift) {
-            acc[r][0] = fma(splat(shift[r]), load(row), acc[r][0]);
-            acc[r][1] = fma(splat(shift[r]), load(row + kLanes), acc[r][1]);
+    while (p + kEvery <= last) {
+#pragma GCC unroll 1
+        for (int some = 0; some < kEvery; some += kSteps, p += kSteps) {
+#pragma GCC unroll 6
+            for (int one = 0; one < kSteps; ++one) step(p + one);
         }
-        store(row, acc[r][0]);
-        store(row + kLanes, acc[r][1]);
+        beside();
     }
+    for (; p < last; ++p) step(p);
+    // Row by row, so that not all sums wait to be stored at once.
+    const auto finish = [&](auto more) __attribute__((always_inline)) {
+        constexpr int kMore = decltype(more)::value;
+        decltype(word_vector(b)) b0[kLast], b1[kLast];
+#pragma GCC unroll 2
+        for (int i = 0; i < kMore; ++i) {
+            b0[i] = word_vector(b + (p + i) * kPanel);
+            b1[i] = word_vector(b + (p + i) * kPanel + kLanes);
+        }
+#pragma GCC unroll 16
+        for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+            for (int i = 0; i < kMore; ++i) {
+                acc[r][0] = dot(acc[r][0], a + r * a_row + p + i, b0[i]);
+                acc[r][1] = dot(acc[r][1], a + r * a_row + p + i, b1[i]);
+            }
+            float* row = c + r * c_row;
+            if (shift) {
+                acc[r][0] = fma(splat(shift[r]), load(row), acc[r][0]);
+                acc[r][1] = fma(splat(shift[r]), load(row + kLanes), acc[r][1]);
+            }
+            store(row, acc[r][0]);
+            store(row + kLanes, acc[r][1]);
+        }
+    };
+    if (p < depth) finish(std::integral_constant<int, kLast>{});
+    else finish(std::integral_constant<int, 0>{});
 }
 
 template <class Word, int R>
 void multiply_rest(int rows, const Word* a, long a_row, const Word* b, long depth, float* c, long c_row,
                    const float* shift) {
     if constexpr (R > 0) {
-        if (rows == R) return multiply_tile<Word, R>(a, a_row, b, depth, c, c_row, shift);
+        Nothing nothing;
+        if (rows == R) return multiply_tile<Word, R>(a, a_row, b, depth, c, c_row, shift, nothing);
         multiply_rest<Word, R - 1>(rows, a, a_row, b, depth, c, c_row, shift);
     }
+}
+
+// The first of `rows` rows, as many as a register tile has, times one panel. Fewer have nothing beside them.
+template <class Word, class Beside>
+INLINE void multiply_beside(int rows, const Word* a, long a_row, const Word* b, long depth, float* c, long c_row,
+                            const float* shift, Beside& beside) {
+    if (rows >= kRegisterRows) multiply_tile<Word, kRegisterRows>(a, a_row, b, depth, c, c_row, shift, beside);
+    else multiply_rest<Word, kRegisterRows - 1>(rows, a, a_row, b, depth, c, c_row, shift);
 }
 
 // All rows times one panel.
 template <class Word>
 void multiply(int rows, const Word* a, long a_row, const Word* b, long depth, float* c, long c_row,
               const float* shift = nullptr) {
-    for (int r = 0; r < rows; r += kRegisterRows) {
-        const int some = rows - r < kRegisterRows ? rows - r : kRegisterRows;
-        multiply_rest<Word, kRegisterRows>(some, a + r * a_row, a_row, b, depth, c + r * c_row, c_row,
-                                           shift ? shift + r : nullptr);
-    }
+    Nothing nothing;
+    for (int r = 0; r < rows; r += kRegisterRows)
+        multiply_beside(rows - r, a + r * a_row, a_row, b, depth, c + r * c_row, c_row, shift ? shift + r : nullptr,
+                        nothing);
 }
 
 }  // namespace

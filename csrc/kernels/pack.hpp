@@ -58,7 +58,8 @@ float pack_queries(const Block& b, void* out) {
             // Products of bf16 numbers are exact, so their scale waits; its sign cannot, for the largest comes first.
             uint16_t* row = static_cast<uint16_t*>(out) + i * 2 * depth(r);
             read_bits(r.q, at, r.q.stride[3], d, row);
-            for (int c = 0; c < d; ++c) row[c] = scale == 0 ? 0 : scale < 0 ? row[c] ^ 0x8000 : row[c];
+            if (!(scale > 0))
+                for (int c = 0; c < d; ++c) row[c] = scale == 0 ? 0 : row[c] ^ 0x8000;
             if (d % 2) row[d] = 0;
         } else {
             float* row = static_cast<float*>(out) + i * static_cast<long>(d);

@@ -1,261 +1,11 @@
 // Rows against keys while the log-sum-exp is still moving: products, logits, folds, moments. One pass over the keys.
 #pragma once
 
-#include "direct.hpp"
 #include "field.hpp"
-#include "score.hpp"
-#include "state.hpp"
-#include "top.hpp"
+#include "powers.hpp"
 
 namespace sightline {
 namespace {
-
-constexpr int kGroups = (kRows + kRegisterRows - 1) / kRegisterRows;
-
-// Keys j0 + from ... j0 + to - 1 of a tile are all that some rows admit; whole panels.
-struct Span {
-    int from, to;
-};
-
-struct Scratch {
-    void* queries;                    // [kRows, depth] words
-    uint32_t* padded;                 // [kDirectRows, .] the same, for keys read as they lie
-    char* keys;                       // [kTile, depth] words, where keys are packed tile by tile
-    char* values;                     // one moment's tile
-    float* tile;                      // [kRows, kTile] logits
-    Pair* weights;                    // [kRows, kTile / 2]
-    float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; 2^offset; log2 e^(old - new reference)
-    float* maxima;                    // [kTogether, kLanes] the largest logits of parts of a row of a tile
-    int* places;                      // of candidates for the lists of largest logits
-    int64_t* numbers;                 // [kTogether / kLongs, kTile, kLongs] what they rank as, row beside row
-    Span span[kGroups];
-
-    Scratch(const Request& r, Carver& at) {
-        long widest = 0;
-        for (const Observation& o : r.observations)
-            if (o.what == What::moment && up(o.count, kPanel) > widest) widest = up(o.count, kPanel);
-        queries = at.take<float>(static_cast<size_t>(kRows * depth(r)));
-        padded = at.take<uint32_t>(static_cast<size_t>(kDirectRows * up(depth(r), kLanes)));
-        keys = at.take<char>(static_cast<size_t>(4 * kTile * depth(r)));
-        values = at.take<char>(static_cast<size_t>(4 * kTile * widest));
-        tile = at.take<float>(kRows * kTile);
-        weights = at.take<Pair>(kRows * kTile / 2);
-        highest = at.take<float>(kRows + kLanes);
-        shift = at.take<float>(kRows + kLanes);
-        offset = at.take<float>(kRows + kLanes);
-        maxima = at.take<float>(kTogether * kLanes);
-        places = at.take<int>(kTogether * kTile + kBits);
-        numbers = at.take<int64_t>(kTogether * kTile);
-    }
-};
-
-// What the rows of each register tile admit: outside of it nothing is multiplied, under a causal mask half a tile. Rows
-// whose keys are read as they lie stay together.
-INLINE void find_spans(const Block& b, int j0, int width, Span* span) {
-    const int together = !b.keys && direct(b) ? kRows : kRegisterRows;
-    for (int i = 0; i < b.rows; i += kRegisterRows, ++span) {
-        int lo = j0 + width, hi = j0;
-        for (int k = i / together * together; k < i + together && k < b.rows; ++k) {
-            const Row row = b.row[k];
-            if (row.lo >= row.hi) continue;
-            if (row.lo < lo) lo = row.lo;
-            if (row.hi > hi) hi = row.hi;
-        }
-        span->from = lo > j0 ? (lo - j0) / kPanel * kPanel : 0;
-        span->to = hi < j0 + width ? static_cast<int>(up(hi - j0, kPanel)) : width;
-        if (span->from >= span->to) span->from = span->to = 0;
-    }
-}
-
-// Each panel of a row's span: use(where it begins). Whole tiles are unrolled.
-template <class Use>
-INLINE void by_panels(Span span, Use use) {
-    if (span.to - span.from == kTile) {
-#pragma GCC unroll 32
-        for (int j = 0; j < kTile; j += kPanel) use(j);
-    } else {
-        for (int j = span.from; j < span.to; j += kPanel) use(j);
-    }
-}
-
-// The largest of a row's logits, lane by lane; with kCut, also which of them are above `cut`, all of `bits` being 0.
-template <bool kCut>
-INLINE Floats largest_lanes(const float* x, Span span, float cut, uint16_t* bits) {
-    Floats most[2] = {splat(-INFINITY), splat(-INFINITY)};
-    by_panels(span, [&](int j) __attribute__((always_inline)) {
-        most[0] = larger(load(x + j), most[0]);
-        most[1] = larger(load(x + j + kLanes), most[1]);
-        if (kCut) set_above(x, j, cut, bits);
-    });
-    return larger(most[0], most[1]);
-}
-
-// Which of a row's logits are above `cut`, all of `bits` being 0.
-INLINE void find_above(const float* x, Span span, float cut, uint16_t* bits) {
-    by_panels(span, [&](int j) __attribute__((always_inline)) { set_above(x, j, cut, bits); });
-}
-
-// The same with a higher cut, where there is one that leaves out none of the k largest.
-__attribute__((noinline)) void closer_above(const float* x, Span span, int k, uint16_t* bits) {
-    const float bound = at_least(x + span.from, span.to - span.from, k);
-    alignas(64) uint16_t fewer[kWords] = {};
-    if (bound == -INFINITY) return;
-    find_above(x, span, just_below(bound), fewer);
-    for (int w = 0; w < kWords; ++w) bits[w] &= fewer[w];
-}
-
-// Some rows of a tile, i0 ... i1 - 1, and which of their logits may be among a row's k largest: bits [., kWords].
-struct Rows {
-    int i0, i1;
-    uint16_t* bits;
-};
-
-// Fold those into the rows' lists: first all are found, then each round inserts one of every row. tile: the first
-// row's.
-INLINE void fold_top(const Block& b, const Scratch& at, const Rows& rows, int j0, const float* tile, int k) {
-    alignas(64) int words[kTogether * kWords + kBits];
-    int next[kTogether];  // where a row's numbers go, were all candidates of the rows before it its own too
-    int rounds[kTogether / kLongs], full = 0, total = 0;
-    const int parts = (rows.i1 - rows.i0 + kLongs - 1) / kLongs;
-    for (int part = 0; part < parts; ++part) {
-        int most = 0;
-        for (int lane = 0; lane < kLongs; ++lane) {
-            const int c = part * kLongs + lane, i = rows.i0 + c;
-            uint16_t* mine = rows.bits + c * kWords;
-            int count = count_bits(mine);
-            if (count > 2 * k + kBits) {
-                closer_above(tile + c * kTile, at.span[i / kRegisterRows], k, mine);
-                count = count_bits(mine);
-            }
-            full += list_bits(any(mine), c * kWords, words + full);
-            next[c] = (part * kTile - total) * kLongs + lane;
-            total += count;
-            most = count > most ? count : most;
-        }
-        rounds[part] = most;
-        for (int64_t *x = at.numbers + part * kTile * kLongs, *end = x + most * kLongs; x < end; x += kLongs)
-            store(x, kNone - Longs{});
-    }
-    if (!total) return;
-    int* place = at.places;
-    for (int w = 0; w < full; ++w) place += list_bits(rows.bits[words[w]], words[w] * kBits, place);
-    for (int f = 0; f < total; ++f) {
-        const unsigned where = static_cast<unsigned>(at.places[f]);
-        at.numbers[next[where / kTile] + f * kLongs] = ranked(tile[where], j0 + static_cast<int>(where % kTile));
-    }
-    for (int part = 0; part < parts; ++part)
-        insert_all(b.state.top + listed(rows.i0 + part * kLongs, 0, k), k, at.numbers + part * kTile * kLongs,
-                   rounds[part]);
-}
-
-// What may be among a row's k largest, where its largest logit is above its list's last. bound: that many are no
-// smaller.
-INLINE void find_candidates(const Scratch& at, const Rows& rows, const float* tile, const float* last,
-                            const float* bound) {
-    for (int i = rows.i0; i < rows.i1; ++i) {
-        const int c = i - rows.i0;
-        if (!(at.highest[i] > last[c])) continue;
-        // Equals of the list's last come later and lose; equals of a bound may be among the largest.
-        const float cut = bound && bound[c] > last[c] ? just_below(bound[c]) : last[c];
-        find_above(tile + c * kTile, at.span[i / kRegisterRows], cut, rows.bits + c * kWords);
-    }
-}
-
-// The largest logit of each row of a tile, and lists of more of them. before: how many tiles have been folded.
-INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int j0, const float* tile, int before) {
-    const int k = folds.top;
-    const bool bounded = !before && k > 1 && k <= kLanes, early = k && before && before < kEarly;
-    for (int i0 = 0; i0 < b.rows; i0 += kTogether) {
-        alignas(64) uint16_t bits[kTogether * kWords];
-        float last[kTogether], bound[kTogether];
-        const Rows rows{i0, i0 + kTogether < b.rows ? i0 + kTogether : b.rows, bits};
-        const float* mine = tile + i0 * kTile;
-        if (k) std::memset(bits, 0, sizeof bits);
-        bool some = false;
-        for (int c = 0; c < rows.i1 - i0; ++c) {
-            const Span span = at.span[(i0 + c) / kRegisterRows];
-            if (k) last[c] = logit_of(b.state.top[listed(i0 + c, k - 1, k)]);
-            const Floats most = early ? largest_lanes<true>(mine + c * kTile, span, last[c], bits + c * kWords)
-                                      : largest_lanes<false>(mine + c * kTile, span, 0, nullptr);
-            if (bounded) store(at.maxima + c * kLanes, most);
-            at.highest[i0 + c] = largest(most);
-            some |= k && at.highest[i0 + c] > last[c];
-        }
-        if (!some) continue;
-        if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
-            for (int c = 0; c < rows.i1 - i0; c += kLanes) sorted_at(at.maxima + c * kLanes, k, bound + c);
-        if (!early) find_candidates(at, rows, mine, last, bounded ? bound : nullptr);
-        fold_top(b, at, rows, j0, mine, k);
-    }
-}
-
-// Move the references up to the tile's largest logits; shift and offset are 0 for rows as yet empty.
-INLINE void move_references(const Block& b, const Scratch& at, float unit) {
-    float* reference = b.state.reference;
-    for (int i = 0; i < b.rows; i += kLanes) {
-        const Floats old = load(reference + i), now = larger(old, load(at.highest + i));
-        const Ints empty = old == splat(-INFINITY);
-        const Floats offset = pick(empty, Floats{}, (old - now) * unit);
-        store(reference + i, now);
-        store(at.offset + i, offset);
-        store(at.shift + i, pick(empty, Floats{}, power_of_2(offset)));
-    }
-}
-
-// One row of a tile: logits give e^(s - reference), as floats that are kept (maybe in their place), as pairs or both;
-// mass and slope absorb them. kBounded: no logit is -inf, or as good as that.
-template <bool kSlope, bool kBounded, bool kPaired, bool kKept>
-INLINE void exponentials(const float* x, float* kept, Pair* pairs, int width, float unit, float reference, float shift,
-                         float offset, float* mass, float* slope) {
-    const Floats base = splat(reference == -INFINITY ? 0.0f : reference);
-    Floats sums[2] = {}, slopes[2] = {};
-    for (int j = 0; j < width; j += kPanel) {
-        Floats e[2];
-#pragma GCC unroll 2
-        for (int half = 0; half < 2; ++half) {
-            const Floats below = (load(x + j + half * kLanes) - base) * unit;
-            e[half] = power_of_2(below);
-            sums[half] += e[half];
-            // 0 times -inf would not be 0
-            if (kSlope) slopes[half] = fma(kBounded ? below : larger(splat(-150.0f), below), e[half], slopes[half]);
-            if (kKept) store(kept + j + half * kLanes, e[half]);
-        }
-        if (kPaired) store_pairs(pairs + j / 2, e[0], e[1]);
-    }
-    const Floats before = load(mass);
-    if (kSlope) {  // an affine map: t becomes e^d (t + d l)
-        const Floats moved = fma(before, splat(offset), load(slope));
-        store(slope, fma(moved, splat(shift), slopes[0] + slopes[1]));
-    }
-    store(mass, fma(before, splat(shift), sums[0] + sums[1]));
-}
-
-template <bool kSlope, bool kPaired, bool kKept>
-__attribute__((noinline)) void all_exponentials(const Block& b, const Scratch& at, float unit, int j0, float* weights) {
-    const bool shape = shaped(b.request->scores);
-    for (int i = 0; i < b.rows; ++i) {
-        const Span span = at.span[i / kRegisterRows];
-        if (span.from == span.to) continue;
-        const auto run = [&](auto bounded) __attribute__((always_inline)) {
-            exponentials<kSlope, decltype(bounded)::value, kPaired, kKept>(
-                at.tile + i * kTile + span.from, weights + i * kTile + span.from,
-                at.weights + i * (kTile / 2) + span.from / 2, span.to - span.from, unit, b.state.reference[i],
-                at.shift[i], at.offset[i], b.state.mass + i * kLanes, b.state.slope + i * kLanes);
-        };
-        if (kSlope && !shape && b.row[i].lo <= j0 + span.from && b.row[i].hi >= j0 + span.to)
-            run(std::bool_constant<kSlope>{});
-        else run(std::false_type{});
-    }
-}
-
-// The same for all kinds of calls. kept: something reads the weights as floats.
-template <bool kSlope>
-INLINE void exponentials_of(const Block& b, const Scratch& at, float unit, int j0, float* weights, bool paired,
-                            bool kept) {
-    if (!paired) all_exponentials<kSlope, false, true>(b, at, unit, j0, weights);
-    else if (kept) all_exponentials<kSlope, true, true>(b, at, unit, j0, weights);
-    else all_exponentials<kSlope, true, false>(b, at, unit, j0, weights);
-}
 
 // A settled tile holds a weight for every key: 0 outside the spans.
 INLINE void clear_outside(const Block& b, const Scratch& at, int width, float* tile) {
@@ -280,80 +30,186 @@ INLINE void add_direct(const Block& b, const Scratch& at, const Observation& o, 
     });
 }
 
-// Add a tile's e^(s - reference) times the values to every moment.
-INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const float* tile, bool first) {
+// A moment's values at the keys of a tile, in panels `length` words long.
+struct Values {
+    const char* panels;
+    long length;
+};
+
+INLINE Values values_of(const Block& b, const Scratch& at, const Observation& o, int moment, int j0, int width) {
+    const Request& r = *b.request;
+    if (b.values) {
+        const size_t skip = static_cast<size_t>(value_words(r, o, j0) * kPanel);
+        return {b.values[moment] + sizeof(float) * skip, value_words(r, o, r.dims.m)};
+    }
+    const long length = value_words(r, o, kTile);
+    const int j1 = j0 + width < r.dims.m ? j0 + width : r.dims.m;
+    pack_down(o.operand, static_cast<int>(o.count), pairs(r, o), b.batch, heads_of(o, r.dims, b.row[0].head), j0, j1,
+              length, at.values);
+    return {at.values, length};
+}
+
+// Add a register tile's e^(s - reference) times the values of one moment.
+template <class Work>
+INLINE void add_packed(const Block& b, const Scratch& at, const Observation& o, const Values& values, int group,
+                       const float* tile, float* into, const float* shift, Work& beside) {
+    const Span span = at.span[group];
+    const int i = group * kRegisterRows;
+    const long columns = up(o.count, kPanel);
+    if (span.from == span.to) return;
+    const auto run = [&](const auto* weights, long row) {
+        using Word = std::remove_cv_t<std::remove_pointer_t<decltype(weights)>>;
+        const int from = std::is_same_v<Word, Pair> ? span.from / 2 : span.from;
+        const int to = std::is_same_v<Word, Pair> ? span.to / 2 : span.to;
+        for (long c = 0; c < columns; c += kPanel)
+            multiply_beside(b.rows - i, weights + i * row + from, row,
+                            reinterpret_cast<const Word*>(values.panels) + c * values.length + from * kPanel, to - from,
+                            into + i * columns + c, columns, shift ? shift + i : nullptr, beside);
+    };
+    if (pairs(*b.request, o)) run(at.weights, kTile / 2);
+    else run(tile, kTile);
+}
+
+// All moments but the `done` first.
+INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const float* tile, bool first, int done) {
     const Request& r = *b.request;
     float* into = b.state.moments;
+    Nothing nothing;
     int moment = 0;
     for (const Observation& o : r.observations) {
         if (o.what != What::moment) continue;
-        const long columns = up(o.count, kPanel);
-        if (!b.values && direct(b)) {
-            add_direct(b, at, o, j0, width, tile, into);
-            into += kRows * columns;
-            continue;
-        }
-        long length = value_words(r, o, kTile);
-        const char* values = at.values;
-        if (b.values) {
-            length = value_words(r, o, r.dims.m);
-            values = b.values[moment] + sizeof(float) * static_cast<size_t>(value_words(r, o, j0) * kPanel);
-        } else {
-            const int j1 = j0 + width < r.dims.m ? j0 + width : r.dims.m;
-            pack_down(o.operand, static_cast<int>(o.count), pairs(r, o), b.batch, heads_of(o, r.dims, b.row[0].head),
-                      j0, j1, length, at.values);
-        }
-        for (long c = 0; c < columns; c += kPanel) {
-            const char* panel = values + sizeof(float) * static_cast<size_t>(c * length);
-            const float* shift = first ? nullptr : at.shift;
-            for (int i = 0; i < b.rows; i += kRegisterRows) {
-                const Span span = at.span[i / kRegisterRows];
-                const int some = b.rows - i < kRegisterRows ? b.rows - i : kRegisterRows;
-                const long skip = pairs(r, o) ? span.from / 2 : span.from;
-                const long deep = pairs(r, o) ? (span.to - span.from) / 2 : span.to - span.from;
-                if (!deep) continue;
-                const float* shifts = shift ? shift + i : nullptr;
-                if (pairs(r, o))
-                    multiply(some, at.weights + i * (kTile / 2) + skip, kTile / 2,
-                             reinterpret_cast<const Pair*>(panel) + skip * kPanel, deep, into + i * columns + c,
-                             columns, shifts);
-                else
-                    multiply(some, tile + i * kTile + skip, kTile,
-                             reinterpret_cast<const float*>(panel) + skip * kPanel, deep, into + i * columns + c,
-                             columns, shifts);
+        if (moment >= done) {
+            if (!b.values && direct(b)) {
+                add_direct(b, at, o, j0, width, tile, into);
+            } else {
+                const Values values = values_of(b, at, o, moment, j0, width);
+                for (int group = 0; group < groups_of(b); ++group)
+                    add_packed(b, at, o, values, group, tile, into, first ? nullptr : at.shift, nothing);
             }
         }
-        into += kRows * columns;
+        into += kRows * up(o.count, kPanel);
         ++moment;
     }
 }
 
+// The products of a register tile's rows with the keys of a tile, packed.
+template <class Work>
+INLINE void multiply_keys(const Block& b, const Scratch& at, const char* keys, int group, Work& beside) {
+    const long words = depth(*b.request);
+    const Span span = at.span[group];
+    const int i = group * kRegisterRows;
+    const auto run = [&](const auto* word) {
+        using Word = std::remove_cv_t<std::remove_pointer_t<decltype(word)>>;
+        const Word *rows = static_cast<const Word*>(at.queries) + i * words,
+                   *panels = reinterpret_cast<const Word*>(keys);
+        for (int j = span.from; j < span.to; j += kPanel)
+            multiply_beside(b.rows - i, rows, words, panels + j * words, words, at.tile + i * kTile + j, kTile, nullptr,
+                            beside);
+    };
+    if (pairs(*b.request)) run(static_cast<const Pair*>(nullptr));
+    else run(static_cast<const float*>(nullptr));
+}
+
+// Keys j0 ... of a whole head's packed ones.
+INLINE const char* keys_at(const Block& b, int j0) {
+    return b.keys + sizeof(float) * static_cast<size_t>(j0 * depth(*b.request));
+}
+
 // The products of all rows with keys j0 ... j0 + width - 1.
-INLINE void products(const Block& b, const Scratch& at, int j0, int width, float* tile) {
+INLINE void products(const Block& b, const Scratch& at, int j0, int width) {
     const Request& r = *b.request;
-    const long words = depth(r);
     if (!b.keys && direct(b))
         return with_source(r.k.kind, pairs(r), [&](auto source) {
-            score_direct<decltype(source)>(b, at.padded, j0, width, tile, at.keys);
+            score_direct<decltype(source)>(b, at.padded, j0, width, at.tile, at.keys);
         });
-    const char* keys = b.keys ? b.keys + sizeof(float) * static_cast<size_t>(j0 * words) : at.keys;
     if (!b.keys)
         pack_across(r.k, r.dims.d, pairs(r), b.batch, b.key_head, j0, j0 + width < r.dims.m ? j0 + width : r.dims.m,
                     at.keys);
-    for (int j = 0; j < width; j += kPanel) {
-        const char* panel = keys + sizeof(float) * static_cast<size_t>(j * words);
-        for (int i = 0; i < b.rows; i += kRegisterRows) {
-            const Span span = at.span[i / kRegisterRows];
-            if (j < span.from || j >= span.to) continue;
-            const int some = b.rows - i < kRegisterRows ? b.rows - i : kRegisterRows;
-            if (pairs(r))
-                multiply(some, static_cast<const Pair*>(at.queries) + i * words, words,
-                         reinterpret_cast<const Pair*>(panel), words, tile + i * kTile + j, kTile);
-            else
-                multiply(some, static_cast<const float*>(at.queries) + i * words, words,
-                         reinterpret_cast<const float*>(panel), words, tile + i * kTile + j, kTile);
-        }
+    Nothing nothing;
+    for (int group = 0; group < groups_of(b); ++group)
+        multiply_keys(b, at, b.keys ? keys_at(b, j0) : at.keys, group, nothing);
+}
+
+// Whether all of a tile counts for every row, just as multiplied.
+INLINE bool plain(const Block& b, int j0) {
+    if (shaped(b.request->scores)) return false;
+    for (int i = 0; i < b.rows; ++i)
+        if (b.row[i].lo > j0 || b.row[i].hi < j0 + kTile) return false;
+    return true;
+}
+
+INLINE const Observation* first_moment(const Request& r) {
+    for (const Observation& o : r.observations)
+        if (o.what == What::moment) return &o;
+    return nullptr;
+}
+
+// A tile's logits fold into the state, its weights gather values. The processor raises 2 to some rows' logits while it
+// multiplies other rows. Here with keys, before it is known whether a reference moves: seldom, and then its rows' part
+// is done again.
+template <bool kSlope>
+INLINE void settle_ahead(const Powers& of, const Folds& folds, int j0, const Observation& o) {
+    const Block& b = of.b;
+    const Scratch& at = of.at;
+    const int groups = groups_of(b);
+    const Values values = values_of(b, at, o, 0, j0, kTile);
+    const char* keys = keys_at(b, j0);
+    using Work = Beside<true, kSlope, false, true>;
+    Nothing nothing;
+    const auto finish = [&](int group, Work& work) {
+        if (work.finish()) return;
+        multiply_keys(b, at, keys, group, nothing);  // powers may have taken the logits' place
+        for (int i = group * kRegisterRows; i < b.rows && i < (group + 1) * kRegisterRows; ++i)
+            move_reference(b, at, i, of.unit, slack(folds));
+        group_powers<kSlope, false, true>(of, group, j0);
+    };
+    multiply_keys(b, at, keys, 0, nothing);
+    for (int group = 1; group < groups; ++group) {
+        Work work(of, group - 1);
+        multiply_keys(b, at, keys, group, work);
+        finish(group - 1, work);
     }
+    Work work(of, groups - 1);
+    if (groups > 1) add_packed(b, at, o, values, 0, of.weights, b.state.moments, at.shift, work);
+    finish(groups - 1, work);
+    for (int group = groups > 1; group < groups; ++group)
+        add_packed(b, at, o, values, group, of.weights, b.state.moments, at.shift, nothing);
+}
+
+// Here with values, after the references moved: where they do so with every new largest logit, or all logits are looked
+// at for lists of them anyway, or where some are masked. o: the moment that has packed values; none: nothing overlaps.
+template <bool kSlope, bool kPaired, bool kKept>
+INLINE void settle_after(const Powers& of, const Folds& folds, int j0, int width, float scale, int before,
+                         const Observation* o) {
+    const Block& b = of.b;
+    const Scratch& at = of.at;
+    const int groups = groups_of(b);
+    products(b, at, j0, width);
+    score(b, j0, width, scale, at.tile);
+    fold_largest(b, folds, at, j0, at.tile, before);
+    move_references(b, at, of.unit, slack(folds));
+    for (int group = 0; group < (o ? 1 : groups); ++group) group_powers<kSlope, kPaired, kKept>(of, group, j0);
+    if (!o) return;
+    const Values values = values_of(b, at, *o, 0, j0, width);
+    for (int group = 0; group < groups; ++group) {
+        Beside<false, kSlope, kPaired, kKept> work(of, group + 1);
+        add_packed(b, at, *o, values, group, of.weights, b.state.moments, before ? at.shift : nullptr, work);
+        work.finish();
+    }
+}
+
+template <bool kSlope, bool kPaired, bool kKept>
+__attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds, int j0, int width, float scale,
+                                           int before) {
+    const Block& b = of.b;
+    const Observation* o = kOverlaps && b.keys && b.values ? first_moment(*b.request) : nullptr;
+    const auto run = [&] {
+        if constexpr (!kPaired)
+            if (o && before && !folds.top && plain(b, j0)) return settle_ahead<kSlope>(of, folds, j0, *o);
+        settle_after<kSlope, kPaired, kKept>(of, folds, j0, width, scale, before, o);
+    };
+    run();
+    moments(b, of.at, j0, width, of.weights, !before, o != nullptr);
 }
 
 void settle(Block& b) {
@@ -372,17 +228,19 @@ void settle(Block& b) {
         // Logits stay where the last tile's were, in cache.
         float* weights = b.strip ? b.strip + static_cast<long>(number) * b.strip_rows * kTile : at.tile;
         find_spans(b, j0, width, at.span);
-        products(b, at, j0, width, at.tile);
-        score(b, j0, width, scale, at.tile);
-        fold_largest(b, folds, at, j0, at.tile, before);
-        move_references(b, at, unit);
-        if (b.strip)
-            std::memcpy(b.strip_reference + static_cast<long>(number) * b.strip_rows, b.state.reference,
-                        sizeof(float) * static_cast<size_t>(b.rows));
-        if (folds.slope) exponentials_of<true>(b, at, unit, j0, weights, folds.paired, kept);
-        else exponentials_of<false>(b, at, unit, j0, weights, folds.paired, kept);
-        if (b.strip) clear_outside(b, at, width, weights);
-        moments(b, at, j0, width, weights, !before);
+        const Powers of{b, at, unit, weights};
+        const auto run = [&](auto slope) {
+            constexpr bool kSlope = decltype(slope)::value;
+            if (!folds.paired) settle_tile<kSlope, false, true>(of, folds, j0, width, scale, before);
+            else if (kept) settle_tile<kSlope, true, true>(of, folds, j0, width, scale, before);
+            else settle_tile<kSlope, true, false>(of, folds, j0, width, scale, before);
+        };
+        if (folds.slope) run(std::true_type{});
+        else run(std::false_type{});
+        if (!b.strip) continue;
+        std::memcpy(b.strip_reference + static_cast<long>(number) * b.strip_rows, b.state.reference,
+                    sizeof(float) * static_cast<size_t>(b.rows));
+        clear_outside(b, at, width, weights);
     }
 }
 

@@ -269,6 +269,44 @@ def test_top_k_is_exact_in_any_order_of_scores(instructions: str) -> None:
             assert (seen["peak"].key == want[0]).all()
 
 
+@pytest.mark.parametrize("mask", [None, sl.Causal(), sl.Causal() & sl.Window(left=300)])
+@pytest.mark.parametrize("climb", [-30.0, 1.0, 5.0, 9.0, 60.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_logits_may_climb_from_tile_to_tile(
+    dtype: torch.dtype, climb: float, mask: sl.masks.Mask | None, instructions: str
+) -> None:
+    q, k, v = tensors(1, 2, 1, 1100, 1100, 32, 40, dtype)
+    q[..., 0] = 4
+    k[..., 0] = climb * (torch.arange(1100) // 256)
+    without_lists = {
+        "entropy": sl.Entropy(),
+        "lse": sl.LogSumExp(),
+        "received": sl.Received(),
+        "map": sl.BlockMass(64, 64),
+    }
+    seen = sl.observe(q, k, v, without_lists, mask=mask, scale=0.25, backend="cpu")
+    exact = sl.observe(q.double(), k.double(), v.double(), without_lists, mask=mask, scale=0.25, backend="dense")
+    close("output", seen.output, exact.output, 4e-5 if dtype == torch.float32 else 2e-2)
+    for name, want in exact.items():
+        close(name, seen[name], want, 4e-5)
+    together = sl.observe(q, k, v, without_lists | {"top": sl.TopK(8)}, mask=mask, scale=0.25, backend="cpu")
+    for mine, theirs in zip((seen.output, *seen.values()), (together.output, *together.values())):
+        assert torch.equal(mine, theirs)
+    assert torch.equal(sl.attention(q, k, v, mask=mask, scale=0.25, backend="cpu"), seen.output)
+
+
+def test_rows_may_begin_at_tiles_of_their_own(instructions: str) -> None:
+    q, k, v = tensors(1, 1, 1, 100, 1024, 32, 32, torch.float32)
+    begin = 256 * (torch.arange(100) % 3)
+    options: dict[str, Any] = {"mask": sl.Intervals(begin, torch.full((100,), 1024))}
+    asked = {"lse": sl.LogSumExp(), "entropy": sl.Entropy()}
+    seen = sl.observe(q, k, v, asked, backend="cpu", **options)
+    exact = sl.observe(q.double(), k.double(), v.double(), asked, backend="dense", **options)
+    close("output", seen.output, exact.output, 1e-5)
+    for name, want in exact.items():
+        close(name, seen[name], want, 2e-5)
+
+
 def test_what_is_not_served_is_refused_with_reasons() -> None:
     q = torch.randn(1, 1, 4, 300)
     with pytest.raises(sl.Unsupported, match="widths up to 256"):
