@@ -1,4 +1,4 @@
-"""Fresh Python processes, for promises about what a process imports, allocates or repeats."""
+"""Fresh processes: Python programs whose answer is read, and commands that are talked to and never outlive a test."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -17,3 +19,14 @@ def fresh(program: str, **environment: str) -> Any:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
+
+
+@contextmanager
+def started(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process of this command, ended whatever the test finds: leaving a Popen alone waits for as long as it runs."""
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        except BaseException:
+            process.kill()
+            raise

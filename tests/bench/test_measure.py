@@ -107,6 +107,23 @@ def test_an_interrupt_ends_every_process() -> None:
     assert [process._process.returncode for process in started] == [-9, -9]
 
 
+def test_an_interrupt_while_an_answer_is_awaited_leaves_no_thread_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    timers: list[threading.Timer] = []
+
+    class Interrupted(threading.Timer):
+        def start(self) -> None:
+            super().start()
+            timers.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("sightline.bench.process.Timer", Interrupted)
+    with Fresh(Case(64), "eager", 1, patience=600) as process, pytest.raises(KeyboardInterrupt):
+        process.ready()
+    timers[0].join(10)
+    assert not timers[0].is_alive()
+    assert timers[0].daemon
+
+
 def test_a_process_says_why_it_is_gone() -> None:
     with Fresh(Case(64), "eager", 1, patience=60) as process:
         process.ready()

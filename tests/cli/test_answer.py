@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from processes import started
 from sightline.cli._run import run
 from sightline.tasks import Citation
 from tiny_model import DOCUMENT
@@ -177,7 +178,7 @@ def test_on_a_terminal_the_answer_is_written_as_it_is_produced(document: str, mo
     )
     said = json.loads(plain.stdout[plain.stdout.index("{") :])["answer"]
     ours, theirs = pty.openpty()
-    with subprocess.Popen([sys.executable, "-c", STREAMING, *command], stdout=theirs, stderr=subprocess.DEVNULL) as run:
+    with started([sys.executable, "-c", STREAMING, *command], stdout=theirs, stderr=subprocess.DEVNULL) as run:
         os.close(theirs)
         got = b""
         while True:
@@ -277,7 +278,7 @@ def test_an_interrupt_is_exit_code_130_and_leaves_no_file(document: str, model: 
     target = tmp_path / "out.txt"
     target.write_text("before")
     command = [sys.executable, "-c", INTERRUPTIBLE, "answer", document, QUESTION, "--model", model, "-o", str(target)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with started(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert process.stderr.readline() == "answering\n"
         process.send_signal(signal.SIGINT)

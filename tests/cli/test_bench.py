@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from processes import started
 from sightline.bench import CONTENDERS, Figures, Point, Settings
 from sightline.cli._run import run
 
@@ -140,17 +141,17 @@ def test_an_interrupt_leaves_no_process_and_no_file(tmp_path: Path) -> None:
         (tmp_path / name).write_text("before")
     command = [sys.executable, "-m", "sightline.cli", "bench", "--tokens", "2048", "--repeats", "100000"]
     command += ["--limit", "1000", "-o", str(tmp_path / "out.txt"), "--plot", str(tmp_path / "out.png")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
-        started: list[int] = []
+    with started(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        workers: list[int] = []
         deadline = time.monotonic() + 60
-        while len(started) < len(CONTENDERS) and time.monotonic() < deadline:
+        while len(workers) < len(CONTENDERS) and time.monotonic() < deadline:
             time.sleep(0.05)
-            started = children(process.pid)
-        assert len(started) == len(CONTENDERS)
+            workers = children(process.pid)
+        assert len(workers) == len(CONTENDERS)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert (process.returncode, said.strip()) == (130, "sightline: interrupted")
-    assert [child for child in started if Path(f"/proc/{child}").exists()] == []
+    assert [child for child in workers if Path(f"/proc/{child}").exists()] == []
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.png", "out.txt"]
     assert {p.read_text() for p in tmp_path.iterdir()} == {"before"}
 

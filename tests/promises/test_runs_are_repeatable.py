@@ -11,7 +11,7 @@ from torch import Tensor
 import sightline as sl
 from cases import Draw, all_reductions
 from engines import Engine
-from promises.processes import fresh
+from processes import fresh
 from sightline._dims import Dims
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from processes import started
 from sightline import Trace
 from sightline.cli._run import run
 
@@ -188,26 +189,21 @@ def test_a_trace_whose_numbers_are_damaged_is_told(serving: Serve, small: Path, 
 def test_the_command(small: Path) -> None:
     command = [sys.executable, "-m", "sightline.cli", "view", str(small), "--no-browser"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            address = line.removeprefix("Open ").strip()
-            assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{22,}/", address), line
-            assert ask(address, "traces").status == 200
-            port = urllib.parse.urlsplit(address).port
-            assert port is not None
-            for other in {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}:
-                if not str(other).startswith("127."):
-                    with pytest.raises(OSError), socket.create_connection((str(other), port), 2):
-                        pass
-            process.send_signal(signal.SIGINT)
-            assert process.wait(20) == 130
-            assert "Traceback" not in process.communicate()[1]
-        finally:
-            process.kill()
+    with started(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        address = line.removeprefix("Open ").strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{22,}/", address), line
+        assert ask(address, "traces").status == 200
+        port = urllib.parse.urlsplit(address).port
+        assert port is not None
+        for other in {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)}:
+            if not str(other).startswith("127."):
+                with pytest.raises(OSError), socket.create_connection((str(other), port), 2):
+                    pass
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert "Traceback" not in process.communicate()[1]
 
 
 def test_what_is_wrong_is_said(small: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

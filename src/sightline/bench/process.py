@@ -98,8 +98,9 @@ class Fresh:
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         timer = Timer(self._patience, self._process.kill)
-        timer.start()
+        timer.daemon = True  # Ctrl-C may come before the timer can be cancelled; no exit is to wait for it
         try:
+            timer.start()
             line = self._process.stdout.readline()
             late = not timer.is_alive()
         finally:
