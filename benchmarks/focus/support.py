@@ -2,7 +2,7 @@
 
 Each question of SQuAD on a short passage is asked three ways: of the passage ("full"), of the passage without the
 sentences that hold the gold answer ("removed"), and, of the passage, a question of general knowledge that has nothing
-to do with it ("world"). Each answer's four readings go into a file of JSON lines; a run goes on where one was cut off.
+to do with it ("world"). Each answer's readings go into a file of JSON lines; a run goes on where one was cut off.
 The first 30 items are for choosing the rule, the others for reporting it: shares with Wilson's 95 % intervals.
 "Inviting" is how often the gold answer is given where the order also invites to say what is not there.
 
@@ -17,18 +17,18 @@ import math
 import random
 import re
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from sightline import models
-from sightline.evidence import Support, find_support
+from sightline.evidence import Support
 from sightline.reader import Reader
 from sightline.sentences import sentences
+from sightline.tasks import answer
 from sightline.tasks._chat import stop_tokens
-from sightline.tasks._check import INVITING, check
+from sightline.tasks._check import INVITING
 from sightline.tasks._prompt import Prompt
 
 LENGTH = 600
@@ -48,13 +48,16 @@ class Item:
     gold: tuple[str, ...]
     world: str
 
-    def asked(self, tokenizer: Any) -> dict[str, Prompt]:
+    def asked(self) -> dict[str, tuple[str, str]]:
+        """The text and the question of each way of asking."""
         return {
-            "full": Prompt(self.passage, self.question, tokenizer),
-            "world": Prompt(self.passage, self.world, tokenizer),
-            "removed": Prompt(self.removed, self.question, tokenizer),
-            "inviting": Prompt(self.passage, self.question, tokenizer, INVITING),
+            "full": (self.passage, self.question),
+            "world": (self.passage, self.world),
+            "removed": (self.removed, self.question),
         }
+
+    def judged(self, text: str) -> dict[str, Any]:
+        return {"answer": text, "right": any(a in text.lower() for a in self.gold)}
 
 
 def items(squad: Path, world: list[str]) -> list[Item]:
@@ -82,25 +85,20 @@ def items(squad: Path, world: list[str]) -> list[Item]:
 
 
 def examined(network: Any, item: Item, tokenizer: Any) -> Iterator[dict[str, Any]]:
-    """What each way of asking gave."""
-    for kind, prompt in item.asked(tokenizer).items():
-        reader = Reader(network)
-        start = time.process_time()
-        reader.read(prompt.tokens[:-1])
-        read = time.process_time()
-        tokens = reader.generate(prompt.tokens[-1], LIMIT, stop_tokens(network, tokenizer))
-        row: dict[str, Any] = {"kind": kind, "answer": tokenizer.decode(tokens, skip_special_tokens=True).strip()}
-        row["right"] = any(a in row["answer"].lower() for a in item.gold)
-        if tokens and kind != "inviting":
-            begin = time.process_time()
-            row |= vars(find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt, row["answer"])))
-            row["cost"] = (time.process_time() - begin) / (read - start)
-        yield row
+    """What each way of asking gave. The sentence for the contrast is the first by direct drop: nothing is cited."""
+    for kind, (document, question) in item.asked().items():
+        result = answer(document, question, model=(network, tokenizer), max_new_tokens=LIMIT, citations=0)
+        yield {"kind": kind, **item.judged(result.text), **(vars(result.support) if result.text else {})}
+    prompt = Prompt(item.passage, item.question, tokenizer, INVITING)
+    reader = Reader(network)
+    reader.read(prompt.tokens[:-1])
+    tokens = reader.generate(prompt.tokens[-1], LIMIT, stop_tokens(network, tokenizer))
+    yield {"kind": "inviting", **item.judged(tokenizer.decode(tokens, skip_special_tokens=True).strip())}
 
 
 def held(row: dict[str, Any]) -> bool:
     """Whether the rule calls an answer supported; never an empty one."""
-    names = ("document_drop", "refusal", "answerable", "stated")
+    names = [field.name for field in fields(Support)]
     return "answerable" in row and Support(**{name: row[name] for name in names}).holds
 
 

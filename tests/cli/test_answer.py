@@ -29,7 +29,7 @@ def test_json_is_all_that_is_printed_and_has_the_promised_keys(document: str, mo
     result = json.loads(out)
     assert list(result) == [
         "answer", "verdict", "citations", "model", "seconds", "peak_bytes", "supported", "document_drop", "refusal",
-        "answerable", "stated", "strength", "units", "windows", "searched",
+        "answerable", "stated", "contrast", "strength", "units", "windows", "searched",
     ]  # fmt: skip
     assert result["model"] == model
     assert len(result["citations"]) == 3
@@ -66,7 +66,8 @@ def test_an_answer_without_support_is_marked_with_the_reason_and_one_with_it_is_
     for module in ("sightline.evidence._support", "sightline.evidence"):
         monkeypatch.setattr(f"{module}.SUPPORT", least)
     monkeypatch.setattr("sightline.evidence._support._HARDLY", hardly)
-    monkeypatch.setattr("sightline.evidence._support._SURE", 1e9)
+    for reason in ("_SURE", "_NEEDED"):
+        monkeypatch.setattr(f"sightline.evidence._support.{reason}", 1e9)
     arguments = ["answer", document, QUESTION, "--model", model, "--max-new-tokens", "6"]
     assert run([*arguments, "--json"]) == 0
     result = json.loads(capfd.readouterr().out)
@@ -80,6 +81,8 @@ def test_an_answer_without_support_is_marked_with_the_reason_and_one_with_it_is_
     weak = f"support {result['strength']:.1f} nats, under {least:g}: " if least > 0 else ""
     hidden = f"not in the document: {weak}hiding all that was read costs the answer {result['document_drop']:.1f} nats;"
     assert out.startswith(hidden) is not supported
+    lost = f"without the sentence it rests on most the document tells by {result['contrast']:.1f} less\n"
+    assert (lost in out) is not supported
     assert (f"the model said: {said}" in out) is not supported
 
 

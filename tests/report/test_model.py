@@ -42,7 +42,7 @@ def test_an_answer_that_names_its_documents_is_laid_on_those() -> None:
 
 def test_an_answer_without_text_has_no_units_and_one_without_support_says_so() -> None:
     assert report(an_answer(text="", citations=()), FERRY).units == ()
-    assert report(an_answer(support=Support(0.0, -9.0, 1.0, 0.5)), FERRY).units[0].supported is False
+    assert report(an_answer(support=Support(0.0, -9.0, 1.0, 0.5, 0.0)), FERRY).units[0].supported is False
 
 
 def test_a_translation_has_units_of_sentences_and_words() -> None:

@@ -42,7 +42,7 @@ def an_answer(**options: Any) -> Answer:
     given = {
         "text": "In eggs. Goats pay nothing.",
         "citations": citations,
-        "support": Support(6.5, -9.0, 4.0, 2.0),
+        "support": Support(6.5, -9.0, 4.0, 2.0, 1.5),
         **COST,
     }
     return Answer(**{**given, **options})

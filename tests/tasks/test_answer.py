@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from sightline.errors import InputError, ModelError, SpecError
-from sightline.evidence import Support, find_support
+from sightline.evidence import Support, find_support, ranked
 from sightline.reader import Reader
+from sightline.sentences import Span, sentences
 from sightline.tasks import Answer, Citation, answer
 from sightline.tasks._chat import text_tokens
 from sightline.tasks._check import check
@@ -47,7 +48,7 @@ def test_the_same_question_twice_gives_the_same_answer(talkative: tuple[Any, Any
 def test_to_dict_has_exactly_the_promised_keys() -> None:
     cited = Citation("Fares.", 3, 9, 2, 0.25, 1.5, 1.25, "ferry.txt")
     result = Answer(
-        "Eggs.", (cited,), "tiny", 0.5, 1000, Support(7.5, -4.0, 0.5, 0.5), (Window("ferry.txt", 0, 40, 1, 3),), 12
+        "Eggs.", (cited,), "tiny", 0.5, 1000, Support(7.5, -4.0, 0.5, 0.5, 1.5), (Window("ferry.txt", 0, 40, 1, 3),), 12
     )
     citation = {
         "text": "Fares.",
@@ -71,26 +72,35 @@ def test_to_dict_has_exactly_the_promised_keys() -> None:
         "refusal": -4.0,
         "answerable": 0.5,
         "stated": 0.5,
-        "strength": 7.5,
+        "contrast": 1.5,
+        "strength": 7.75,
         "units": [{"text": "Eggs.", "citations": [citation], "supported": True}],
         "windows": [{"source": "ferry.txt", "start": 0, "end": 40, "line": 1, "last_line": 3}],
         "searched": 12,
     }
-    assert replace(result, support=Support(0.5, -4.0, 0.5, 0.5)).verdict == "not in the document"
-    nothing = replace(result, text="", citations=(), support=Support(0.0, 0.0, 0.0, 0.0))
+    assert replace(result, support=Support(0.5, -4.0, 0.5, 0.5, 0.0)).verdict == "not in the document"
+    nothing = replace(result, text="", citations=(), support=Support(0.0, 0.0, 0.0, 0.0, 0.0))
     assert (nothing.verdict, nothing.to_dict()["units"]) == ("no answer", [])
 
 
-def test_the_support_is_that_of_the_answer(talkative: tuple[Any, Any]) -> None:
+@pytest.mark.parametrize("citations", [0, 2])
+def test_the_support_is_that_of_the_answer(talkative: tuple[Any, Any], citations: int) -> None:
     model, tokenizer = talkative
-    result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=8, citations=0)
+    result = answer(DOCUMENT, QUESTION, model=talkative, max_new_tokens=8, citations=citations)
     prompt = Prompt(DOCUMENT, QUESTION, tokenizer)
     reader = Reader(model)
     reader.read(prompt.tokens[:-1])
     tokens = reader.generate(prompt.tokens[-1], 8, ())
-    expected = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt, result.text))
+    spans = sentences(DOCUMENT)
+    listed = ranked(reader, prompt.tokens, prompt.places, spans, tokens).direct
+    most = spans[max(listed, key=lambda i: listed[i])]
+    if citations:
+        most = Span(result.citations[0].start, result.citations[0].end)
+    lacking = check(prompt.lacking(most), result.text)
+    expected = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt, result.text), lacking)
     assert vars(result.support) == pytest.approx(vars(expected), abs=1e-3)
-    for support in (Support(40.0, -10.0, 3.0, 0.0), Support(0.0, -10.0, 1.0, 0.0), Support(40.0, -0.1, -3.0, 3.0)):
+    for four in ((40.0, -10.0, 3.0, 0.0), (0.0, -10.0, 1.0, 0.0), (40.0, -0.1, -3.0, 3.0)):
+        support = Support(*four, 0.0)
         assert replace(result, support=support).supported is support.holds
 
 
@@ -161,7 +171,7 @@ def test_a_model_that_says_nothing_gives_an_empty_answer(
     monkeypatch.setattr("sightline.reader.Reader.next_logits", lambda *_: torch.arange(end + 1))
     result = answer(DOCUMENT, QUESTION, model=pair)
     assert (result.text, result.citations) == ("", ())
-    assert (result.support, result.supported) == (Support(0, 0, 0, 0), False)
+    assert (result.support, result.supported) == (Support(0, 0, 0, 0, 0), False)
 
 
 def test_a_document_that_just_fits_is_read_whole_and_one_token_more_is_searched(talkative: tuple[Any, Any]) -> None:

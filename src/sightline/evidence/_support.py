@@ -1,17 +1,21 @@
 """Whether an answer is supported: whether it rests on the document, and whether the document tells it at all.
 
-Four readings of the model's own probabilities, each a few token steps against the cache of the prompt, in nats:
+Five readings of the model's own probabilities, in nats, of which four take a few token steps each against the cache of
+the prompt, and the last what reading the rest of the document again takes:
 
     document drop D = log p(answer | prompt) − log p(answer | its rows may not attend to the document)
     refusal       R = log Σ_r p(r | inviting)        over ways r to say that the document does not tell
-    answerable    S = log p(yes | asking) − log p(no | asking)
+    answerable    S = Σ_a log p(yes | asking_a) − log p(no | asking_a)        over ways to ask
     stated        V = log p(yes | stating) − log p(no | stating)
+    contrast      C = T − T′,   T = S + min(−R, 6)     T′: of the document without the sentence that it rests on most
 
 `inviting` is the same question with an invitation to say where the document does not tell, `asking` asks outright
 whether it does, `stating` whether it states this answer. None of them suffices. D near 0: the answer would have been
 given without looking back at the document, be it that the model knew it, or that what reads the question had taken it
-over. D of many nats: the answer may still rest on the wrong sentence. A large model says well whether a document tells;
-a small one says much the same of every document, and there D decides. So they are added up: see `Support`.
+over. D of many nats: the answer may still rest on the wrong sentence. A large model says well whether a document tells,
+and what it says depends on the question too: C is free of that, and near 0 where the sentence that the answer rests on
+is not one that tells. So they are added up. A small model says much the same of every document, and never refuses:
+there D decides. See `Support`.
 No reading compares strings or knows a language: the caller gives the prompts, the refusals, the tokens of yes and no.
 """
 
@@ -31,41 +35,52 @@ __all__ = ["SUPPORT", "Check", "Support", "affirmed", "find_support", "refusal"]
 
 Tokens = Sequence[int]
 
-SUPPORT = 6.2
+SUPPORT = 6.8
 """The strength, in nats, under which an answer is called unsupported.
 
 Chosen on 44 passages of SQuAD asked of Qwen2.5 Coder 1.5B: under it are all 44 answers to questions that the passage
 has nothing to do with, 27 of 44 to questions whose sentence was taken out, and 1 of 44 that the passage tells.
 """
 
-_UNREFUSED = 8.0
-"""Nats of refusal that count: a model that never refuses says nothing by it."""
+_UNREFUSED = 6.0
+"""Nats of refusal that count. A model that is still further from refusing where it is invited to says nothing by it."""
+_NEEDED = 3.0
+"""The document drop, in nats, that is enough for the answer of a model that says nothing."""
 _RESTING = 10.0
-"""Nats of the document drop that count, a third each: above it the answer rests on the document, and on more of it."""
+"""Nats of the document drop that count, a sixth each: above it the answer rests on the document, and on more of it."""
 _HARDLY, _SURE = 1.0, 2.0
 """Where hiding the document costs under one nat, the model must say that it tells, by S + V of two."""
 
 
 @dataclass(frozen=True)
 class Support:
-    """The four readings of an answer, in nats, and the rule over them: see this module's formulas."""
+    """The five readings of an answer, in nats, and the rule over them: see this module's formulas."""
 
     document_drop: float
     refusal: float
     answerable: float
     stated: float
+    contrast: float
 
     @property
     def strength(self) -> float:
-        """S + V + min(−R, 8) + min(D, 10) / 3."""
-        resting = min(self.document_drop, _RESTING) / 3
-        return self.answerable + self.stated + min(-self.refusal, _UNREFUSED) + resting
+        """T + V + min(D, 10) / 6 + C."""
+        resting = min(self.document_drop, _RESTING) / 6
+        return _told(self.answerable, self.refusal) + self.stated + resting + self.contrast
+
+    @property
+    def told(self) -> bool:
+        """Whether the model says that the document tells: `strength` ≥ `SUPPORT`, and D ≥ 1 or S + V ≥ 2."""
+        spoken = self.document_drop >= _HARDLY or self.answerable + self.stated >= _SURE
+        return spoken and self.strength >= SUPPORT
 
     @property
     def holds(self) -> bool:
-        """`strength` ≥ `SUPPORT`, and D ≥ 1 or S + V ≥ 2. It may still be wrong: it may rest on the wrong sentence."""
-        spoken = self.document_drop >= _HARDLY or self.answerable + self.stated >= _SURE
-        return spoken and self.strength >= SUPPORT
+        """Whether it is `told`; or, where the model says nothing by its word, R ≤ −6, whether D ≥ 3.
+
+        It may still be wrong: it may rest on the wrong sentence.
+        """
+        return self.told or (self.refusal <= -_UNREFUSED and self.document_drop >= _NEEDED)
 
 
 @dataclass(frozen=True)
@@ -73,13 +88,13 @@ class Check:
     """What a model is asked besides the question, of the same document, in its tokens.
 
     inviting: the prompt that invites it to say where the document does not tell; refusals: ways to say so.
-    asking, stating: the prompts that ask whether the document answers the question, and whether it states the answer
-    that was given; yes, no: what a reply may begin with.
+    asking: prompts that ask whether the document answers the question, each in its own words; stating: one that asks
+    whether it states the answer that was given; yes, no: what a reply may begin with.
     """
 
     inviting: Tokens
     refusals: Collection[Tokens]
-    asking: Tokens
+    asking: Sequence[Tokens]
     stating: Tokens
     yes: Collection[int]
     no: Collection[int]
@@ -91,22 +106,38 @@ def find_support(
     places: Sequence[Span | None],
     answer: Tokens,
     check: Check,
+    lacking: Check,
     *,
     log_prob: float | None = None,
 ) -> Support:
-    """The four readings of an answer; `log_prob` is log p(answer | prompt), where it is known.
+    """The five readings of an answer; `log_prob` is log p(answer | prompt), where it is known.
 
-    The reader has read at least prompt[:-1], and holds exactly that afterwards. Time, in token steps: the answer, twice
-    where its probability is not known, the refusals, and what each prompt of the check and at last the prompt itself do
-    not have in common with the one before it, which is little more than the question each; O(N) memory. What is raised
-    is as in the parts.
+    `lacking` is the check of the document without the sentence that the answer rests on most. The reader has read at
+    least prompt[:-1], and holds exactly that afterwards. Time, in token steps: the answer, twice where its probability
+    is not known, the refusals twice, what each prompt of the check does not have in common with the one before it,
+    which is little more than the question each, and once what follows the sentence; O(N) memory. What is raised is as
+    in the parts.
     """
     drop = document_drop(reader, prompt, places, answer, log_prob=log_prob)
-    refused = refusal(reader, prompt, check)
-    answerable = affirmed(reader, check.inviting, check.asking, check)
-    stated = affirmed(reader, check.asking, check.stating, check)
-    _read(reader, check.stating, prompt)
-    return Support(drop, refused, answerable, stated)
+    aside = reader.fork()
+    stated = affirmed(aside, prompt, check.stating, check)
+    answerable, refused = _asked(aside, check.stating, check)
+    contrast = _told(answerable, refused) - _told(*_asked(aside, check.inviting, lacking))
+    return Support(drop, refused, answerable, stated, contrast)
+
+
+def _asked(reader: Reader, held: Tokens, check: Check) -> tuple[float, float]:
+    """S and R of a check. The reader holds a beginning of `held`, and afterwards of check.inviting."""
+    answerable = 0.0
+    for asked in check.asking:
+        answerable += affirmed(reader, held, asked, check)
+        held = asked
+    return answerable, refusal(reader, held, check)
+
+
+def _told(answerable: float, refused: float) -> float:
+    """T = S + min(−R, 6): that a document tells, as the model says in two ways."""
+    return answerable + min(-refused, _UNREFUSED)
 
 
 def refusal(reader: Reader, held: Tokens, check: Check) -> float:
@@ -127,7 +158,9 @@ def refusal(reader: Reader, held: Tokens, check: Check) -> float:
 
 
 def affirmed(reader: Reader, held: Tokens, asked: Tokens, check: Check) -> float:
-    """log Σ_{t in yes} p(t | asked) − log Σ_{t in no} p(t | asked), in nats: S of check.asking, V of check.stating.
+    """log Σ_{t in yes} p(t | asked) − log Σ_{t in no} p(t | asked), in nats.
+
+    A term of S for one of check.asking, V for check.stating.
 
     The reader holds a beginning of `held`, and afterwards one that is a beginning of `asked` too. Raises SpecError
     without a prompt, without a token for either reply, or with one token for both.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..sentences import Span
@@ -34,22 +34,27 @@ class Prompt:
     """The number of the token that the question begins with."""
 
     def __post_init__(self) -> None:
-        tokens, places, asked = self._encode(self.document)
+        tokens, places, asked = self._encode()
         object.__setattr__(self, "tokens", tokens)
         object.__setattr__(self, "places", places)
         object.__setattr__(self, "asked", asked)
 
-    def without(self, span: Span) -> tuple[int, ...]:
-        """The tokens of this prompt with a sentence taken out of its document, and the blanks it leaves behind."""
+    def lacking(self, span: Span) -> Prompt:
+        """The same with a sentence taken out of its document, and the blanks it leaves behind."""
         start, end = span
         after = self.document[end:]
         end += len(after) - len(after.lstrip(" \t"))
         before = self.document[:start]
         if end == len(self.document) or self.document[end] in "\r\n":
             before = before.rstrip(" \t")
-        return self._encode(before + self.document[end:])[0]
+        return replace(self, document=before + self.document[end:])
 
-    def _encode(self, document: str) -> tuple[tuple[int, ...], tuple[Span | None, ...], int]:
+    def without(self, span: Span) -> tuple[int, ...]:
+        """The tokens of `lacking`."""
+        return self.lacking(span).tokens
+
+    def _encode(self) -> tuple[tuple[int, ...], tuple[Span | None, ...], int]:
+        document = self.document
         before, after = frame(self.tokenizer)
         head, _ = text_tokens(self.tokenizer, before, control=True)
         body, places = text_tokens(self.tokenizer, f"{document}\n\n{self.order} {self.question}")

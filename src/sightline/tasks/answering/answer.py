@@ -20,7 +20,7 @@ from typing import Any
 
 from ... import models
 from ...errors import ModelError, SpecError
-from ...evidence import SECOND_ROUND, SHORTLIST, Evidence, Support, find_evidence, find_support
+from ...evidence import SECOND_ROUND, SHORTLIST, Evidence, Support, find_evidence, find_support, ranked
 from ...models import Progress, unheard
 from ...reader import Reader
 from .._chat import stop_tokens
@@ -133,11 +133,10 @@ def _answer(
         wrote,
     )
     if not text:
-        return text, [], Support(0.0, 0.0, 0.0, 0.0)  # a model that says nothing leaves nothing to find evidence for
+        return text, [], Support(0.0, 0.0, 0.0, 0.0, 0.0)  # there is nothing to find evidence for
     tell("evidence", 0, None)
-    support = find_support(reader, prompt.tokens, prompt.places, tokens, check(prompt, text), log_prob=log_prob)
     found = find_evidence(
-        reader,
+        reader.fork(),  # measuring forgets the end of the text
         prompt.tokens,
         prompt.places,
         reading.sentences if citations else (),
@@ -149,6 +148,14 @@ def _answer(
         log_prob=log_prob,
         progress=lambda done, total: tell("measuring", done, total),
     )
+    if found:
+        most = found[0].span
+    else:  # nothing is measured where nothing is cited
+        spans = reading.sentences
+        listed = ranked(reader, prompt.tokens, prompt.places, spans, tokens, shortlist=shortlist, log_prob=log_prob)
+        most = spans[next(iter(listed.direct))]
+    asked, lacking = check(prompt, text), check(prompt.lacking(most), text)
+    support = find_support(reader, prompt.tokens, prompt.places, tokens, asked, lacking, log_prob=log_prob)
     return text, found, support
 
 
