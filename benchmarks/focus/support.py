@@ -3,7 +3,7 @@
 Each question of SQuAD on a short passage is asked three ways: of the passage ("full"), of the passage without the
 sentences that hold the gold answer ("removed"), and, of the passage, a question of general knowledge that has nothing
 to do with it ("world"). Each answer's readings go into a file of JSON lines; a run goes on where one was cut off.
-The rule was chosen on passages of up to 600 characters, longer ones are for trying it: shares with Wilson's 95 % intervals.
+The rule was chosen on passages of up to 600 characters, longer ones try it: shares with Wilson's 95 % intervals.
 "Inviting" is how often the gold answer is given where the order also invites to say what is not there.
 
 The first file is that of `sightline focus-bench --squad`, with doc.answers_text; the second has a question a line.

@@ -38,8 +38,8 @@ Tokens = Sequence[int]
 SUPPORT = 6.8
 """The strength, in nats, under which an answer is called unsupported.
 
-Chosen on 93 passages of SQuAD asked of Qwen2.5 Coder 1.5B: under it are 59 of 93 answers to questions whose sentence was
-taken out, 2 of 93 that the passage tells, and all of 24 to questions that it has nothing to do with.
+Chosen on 93 passages of SQuAD asked of Qwen2.5 Coder 1.5B: under it are 59 of 93 answers to questions whose sentence
+was taken out, 2 of 93 that the passage tells, and all of 24 to questions that it has nothing to do with.
 """
 
 _UNREFUSED = 6.0
