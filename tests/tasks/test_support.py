@@ -180,3 +180,5 @@ def test_readings_that_cannot_be_taken_are_refused(reader: Reader) -> None:
     for check_ in broken:
         with pytest.raises(SpecError, match="was to be replied to with"):
             affirmed(reader, PROMPT.tokens, check_.asking[0], check_)
+    with pytest.raises(SpecError, match="it has no prompt for that"):
+        find_support(reader, PROMPT.tokens, PROMPT.places, ANSWER, replace(CHECK, asking=[]), LACKING)

@@ -66,7 +66,7 @@ class Support:
     def strength(self) -> float:
         """T + V + min(D, 10) / 6 + C."""
         resting = min(self.document_drop, _RESTING) / 6
-        return _told(self.answerable, self.refusal) + self.stated + resting + self.contrast
+        return _telling(self.answerable, self.refusal) + self.stated + resting + self.contrast
 
     @property
     def told(self) -> bool:
@@ -122,12 +122,16 @@ def find_support(
     aside = reader.fork()
     stated = affirmed(aside, prompt, check.stating, check)
     answerable, refused = _asked(aside, check.stating, check)
-    contrast = _told(answerable, refused) - _told(*_asked(aside, check.inviting, lacking))
+    contrast = _telling(answerable, refused) - _telling(*_asked(aside, check.inviting, lacking))
     return Support(drop, refused, answerable, stated, contrast)
 
 
 def _asked(reader: Reader, held: Tokens, check: Check) -> tuple[float, float]:
     """S and R of a check. The reader holds a beginning of `held`, and afterwards of check.inviting."""
+    if not check.asking:
+        raise SpecError(
+            "a check was to ask whether the document answers the question; it has no prompt for that. Pass one or more."
+        )
     answerable = 0.0
     for asked in check.asking:
         answerable += affirmed(reader, held, asked, check)
@@ -135,7 +139,7 @@ def _asked(reader: Reader, held: Tokens, check: Check) -> tuple[float, float]:
     return answerable, refusal(reader, held, check)
 
 
-def _told(answerable: float, refused: float) -> float:
+def _telling(answerable: float, refused: float) -> float:
     """T = S + min(−R, 6): that a document tells, as the model says in two ways."""
     return answerable + min(-refused, _UNREFUSED)
 
