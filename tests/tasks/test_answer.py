@@ -48,7 +48,7 @@ def test_the_same_question_twice_gives_the_same_answer(talkative: tuple[Any, Any
 def test_to_dict_has_exactly_the_promised_keys() -> None:
     cited = Citation("Fares.", 3, 9, 2, 0.25, 1.5, 1.25, "ferry.txt")
     result = Answer(
-        "Eggs.", (cited,), "tiny", 0.5, 1000, Support(7.5, -4.0, 0.5, 0.5, 1.5), (Window("ferry.txt", 0, 40, 1, 3),), 12
+        "Eggs.", (cited,), "tiny", 0.5, 1000, Support(7.5, -4.0, 0.5, 0.5, 2.5), (Window("ferry.txt", 0, 40, 1, 3),), 12
     )
     citation = {
         "text": "Fares.",
@@ -72,8 +72,8 @@ def test_to_dict_has_exactly_the_promised_keys() -> None:
         "refusal": -4.0,
         "answerable": 0.5,
         "stated": 0.5,
-        "contrast": 1.5,
-        "strength": 7.75,
+        "contrast": 2.5,
+        "strength": 6.4375,
         "units": [{"text": "Eggs.", "citations": [citation], "supported": True}],
         "windows": [{"source": "ferry.txt", "start": 0, "end": 40, "line": 1, "last_line": 3}],
         "searched": 12,

@@ -135,14 +135,14 @@ def test_the_invitation_names_the_refusal_and_the_prompt_of_the_answer_does_not(
 
 
 def test_support_holds_from_its_strength_on() -> None:
-    enough = Support(6.0, -1.0, SUPPORT - 3.5, 1.0, 0.5)
+    enough = Support(6.0, -1.0, SUPPORT - 2.75, 1.0, 0.5)
     assert enough.strength == pytest.approx(SUPPORT)
     enough = replace(enough, answerable=enough.answerable + 1e-9)
     assert enough.holds
     for field, less in (
         ("document_drop", 5.99),
         ("refusal", -0.99),
-        ("answerable", SUPPORT - 3.51),
+        ("answerable", SUPPORT - 2.76),
         ("stated", 0.99),
         ("contrast", 0.49),
     ):
@@ -154,7 +154,7 @@ def test_support_holds_from_its_strength_on() -> None:
 
 
 def test_an_answer_that_hardly_needs_the_document_needs_the_word_of_the_model() -> None:
-    said = Support(0.0, -8.0, 1.0, 1.0, 0.0)
+    said = Support(0.0, -8.0, 1.0, 1.0, 1.0)
     assert said.holds
     silent = replace(said, stated=0.99)
     assert silent.strength > SUPPORT

@@ -35,11 +35,11 @@ __all__ = ["SUPPORT", "Check", "Support", "affirmed", "find_support", "refusal"]
 
 Tokens = Sequence[int]
 
-SUPPORT = 6.8
+SUPPORT = 5.6
 """The strength, in nats, under which an answer is called unsupported.
 
-Chosen on 93 passages of SQuAD asked of Qwen2.5 Coder 1.5B: under it are 59 of 93 answers to questions whose sentence
-was taken out, 2 of 93 that the passage tells, and all of 24 to questions that it has nothing to do with.
+Chosen on 153 passages of SQuAD asked of Qwen2.5 Coder 1.5B: under it are 93 of 153 answers to questions whose sentence
+was taken out, 4 of 153 that the passage tells, and all of 44 to questions that it has nothing to do with.
 """
 
 _UNREFUSED = 6.0
@@ -47,7 +47,7 @@ _UNREFUSED = 6.0
 _NEEDED = 3.0
 """The document drop, in nats, that is enough for the answer of a model that says nothing."""
 _RESTING = 10.0
-"""Nats of the document drop that count, a sixth each: above it the answer rests on the document, and on more of it."""
+"""Nats of the document drop that count, an eighth each: above it the answer rests on the document and on more."""
 _HARDLY, _SURE = 1.0, 2.0
 """Where hiding the document costs under one nat, the model must say that it tells, by S + V of two."""
 
@@ -64,9 +64,9 @@ class Support:
 
     @property
     def strength(self) -> float:
-        """T + V + min(D, 10) / 6 + C."""
-        resting = min(self.document_drop, _RESTING) / 6
-        return _telling(self.answerable, self.refusal) + self.stated + resting + self.contrast
+        """S + V + min(−R, 6) / 2 + min(D, 10) / 8 + C."""
+        unrefused, resting = min(-self.refusal, _UNREFUSED) / 2, min(self.document_drop, _RESTING) / 8
+        return self.answerable + self.stated + unrefused + resting + self.contrast
 
     @property
     def told(self) -> bool:
