@@ -13,7 +13,7 @@ constexpr long kShareRows = 768;  // fewest rows of a share: each adds up its ow
 constexpr std::size_t kSumsBudget = std::size_t{32} << 20;   // bytes of one key head's sums before its shares are fewer
 constexpr std::size_t kWaveBudget = std::size_t{256} << 20;  // bytes of packed keys and sums before heads take turns
 constexpr int kStripBlocks = 2;                              // blocks of a band that keeps strips
-constexpr int kPackKeys = 8 * kTile;                         // keys that one task packs
+constexpr int kPackKeys = 2048;                              // keys that one task packs; whole tiles
 
 long ceil_div(long a, long b) { return (a + b - 1) / b; }
 

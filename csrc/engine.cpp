@@ -9,7 +9,7 @@ namespace sightline {
 namespace {
 
 constexpr std::size_t kPackBudget = std::size_t{64} << 20;  // bytes of packed keys and values before heads take turns
-constexpr int kPackKeys = 8 * kTile;                        // keys that one task packs
+constexpr int kPackKeys = 2048;                             // keys that one task packs; whole tiles
 
 int bound(const View& v, int batch, int query) { return static_cast<const int*>(v.data)[v.at(batch, 0, query)]; }
 
@@ -49,7 +49,7 @@ struct Workspace {
             b.strip = b.strip_reference = nullptr;
             b.strip_rows = plan.rows;
             if (plan.strip) {
-                b.strip = carver.take<float>(static_cast<std::size_t>(plan.tiles * plan.rows * kTile));
+                b.strip = carver.take<float>(static_cast<std::size_t>(plan.tiles * plan.rows * k.tile));
                 b.strip_reference = carver.take<float>(static_cast<std::size_t>(plan.tiles * plan.rows));
             }
             if (!pass) memory = Memory(carver.used());
@@ -180,7 +180,7 @@ void run_few(const Request& r, const Kernels& k, const Plan& plan, int threads) 
         return t.batch == plan.tasks[0].batch && t.head0 == plan.tasks[0].head0;
     });
     const long groups = static_cast<long>(count) / splits;
-    const std::size_t strip = static_cast<std::size_t>(plan.tiles * plan.rows * (kTile + 1));
+    const std::size_t strip = static_cast<std::size_t>(plan.tiles * plan.rows * (k.tile + 1));
     const Memory strips(plan.strip ? sizeof(float) * strip * static_cast<std::size_t>(groups) : 0);
     for (std::size_t at = 0; at < count; ++at) {
         const Task& t = plan.tasks[at];
@@ -194,7 +194,7 @@ void run_few(const Request& r, const Kernels& k, const Plan& plan, int threads) 
         b.strip_rows = plan.rows;
         if (plan.strip) {
             b.strip = strips.floats() + strip * (at / static_cast<std::size_t>(splits));
-            b.strip_reference = b.strip + plan.tiles * plan.rows * kTile;
+            b.strip_reference = b.strip + plan.tiles * plan.rows * k.tile;
         }
         place_rows(r, t, t.i0, t.i1, b);
     }
@@ -224,7 +224,7 @@ void run_few(const Request& r, const Kernels& k, const Plan& plan, int threads) 
 }  // namespace
 
 void evaluate(const Request& r, const Kernels& k, int threads) {
-    const Plan plan(r, threads);
+    const Plan plan(r, k.tile, threads);
     if (plan.few) run_few(r, k, plan, threads);
     else run_many(r, k, plan, threads);
     plan.join(r, threads);

@@ -1,10 +1,32 @@
 #include "isa.hpp"
 
+#ifdef SIGHTLINE_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace sightline {
 
 extern const Kernels generic;
 #ifdef SIGHTLINE_X86
 extern const Kernels avx2, avx512, avx512_bf16;
+#endif
+#ifdef SIGHTLINE_AMX
+extern const Kernels amx_bf16;
+
+namespace {
+
+// Whether the processor has matrix registers for bf16, and Linux lets this process use them, which it does once asked.
+bool matrices_granted() {
+    constexpr unsigned kBf16 = 1u << 22, kTiles = 1u << 24;
+    constexpr long kAsk = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    unsigned a, b, c, d;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & kBf16) == 0 || (d & kTiles) == 0) return false;
+    return syscall(SYS_arch_prctl, kAsk, kTileData) == 0;
+}
+
+}  // namespace
 #endif
 
 const std::vector<const Kernels*>& usable() {
@@ -14,7 +36,11 @@ const std::vector<const Kernels*>& usable() {
         __builtin_cpu_init();
         const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-        if (wide && __builtin_cpu_supports("avx512bf16")) all.push_back(&avx512_bf16);
+        const bool pairs = wide && __builtin_cpu_supports("avx512bf16");
+#ifdef SIGHTLINE_AMX
+        if (pairs && matrices_granted()) all.push_back(&amx_bf16);
+#endif
+        if (pairs) all.push_back(&avx512_bf16);
         if (wide) all.push_back(&avx512);
         if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(&avx2);
 #endif

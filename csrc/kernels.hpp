@@ -7,8 +7,7 @@
 
 namespace sightline {
 
-constexpr int kTile = 256;  // keys scored at a time; tiles start at its multiples, whatever the rows
-constexpr int kRows = 48;   // rows of a block
+constexpr int kRows = 48;  // rows of a block
 
 constexpr int kBand = 4;         // most blocks of a band, whose gradients are made at once
 constexpr int kMostShares = 64;  // tasks that sum up one key head's gradients
@@ -48,7 +47,7 @@ struct Block {
     const char* field;          // the field's values, packed likewise
     State state;
     char* scratch;
-    float* strip;            // [tiles, strip_rows, kTile] unnormalised weights; none if nothing needs settled ones
+    float* strip;            // [tiles, strip_rows, tile] unnormalised weights; none if nothing needs settled ones
     float* strip_reference;  // [tiles, strip_rows] what each is relative to
     int strip_rows;
     float reference[kRows];  // once finished: the fold's reference, and what weighs e^(s - reference); 0 without keys
@@ -100,6 +99,7 @@ struct BackwardKernels {
 struct Kernels {
     const char* name;
     int panel;  // keys side by side in packed operands
+    int tile;   // keys scored at a time; tiles start at its multiples, whatever the rows
 
     std::size_t (*scratch_bytes)(const Request&);
     std::size_t (*state_bytes)(const Request&);

@@ -70,14 +70,14 @@ bool heads_share(const Request& r) {
 
 }  // namespace
 
-Plan::Plan(const Request& r, int threads) {
+Plan::Plan(const Request& r, int tile, int threads) {
     for (const Observation& o : r.observations) strip |= o.settled();
-    tiles = ceil_div(r.dims.m, kTile);
-    cut(r, threads);
+    tiles = ceil_div(r.dims.m, tile);
+    cut(r, tile, threads);
     place_windows(r);
 }
 
-void Plan::cut(const Request& r, int threads) {
+void Plan::cut(const Request& r, int tile, int threads) {
     const Dims& d = r.dims;
     few = static_cast<long>(d.n) * d.group() <= kRows;
     if (few) {
@@ -85,14 +85,14 @@ void Plan::cut(const Request& r, int threads) {
         const int together = heads_share(r) ? d.group() : 1;
         rows = d.n * together;
         const long splits = std::max(1L, std::min(ceil_div(kSplits, 1L * d.b * d.hk), ceil_div(d.m, kSplitKeys)));
-        const int keys = static_cast<int>(up(ceil_div(d.m, splits), kTile));
+        const int keys = static_cast<int>(up(ceil_div(d.m, splits), tile));
         for (int b = 0; b < d.b; ++b)
             for (int h = 0; h < d.h; h += together)
                 for (int j = 0; j < d.m; j += keys)
                     tasks.push_back({b, h / d.group(), h, together, 0, d.n, j, std::min(j + keys, d.m), {}});
         return;
     }
-    while (strip && rows / 2 >= kFewestRows && sizeof(float) * tiles * kTile * rows > kStripBudget) rows /= 2;
+    while (strip && rows / 2 >= kFewestRows && sizeof(float) * tiles * tile * rows > kStripBudget) rows /= 2;
     const long blocks = ceil_div(d.n, rows);
     // One thread needs no chunks; several take about four each, so that none waits long for the last.
     const long chunks = threads < 2 ? 1 : std::min(blocks, ceil_div(4L * threads, static_cast<long>(d.b) * d.h));

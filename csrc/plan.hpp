@@ -25,11 +25,11 @@ struct Plan {
     bool few = false;    // which of the two
     int rows = kRows;    // rows of a block
     bool strip = false;  // whether weights are kept until they are settled
-    long tiles = 0;      // tiles of kTile keys
+    long tiles = 0;      // tiles of keys
     std::vector<Task> tasks;
     Memory window_memory;
 
-    Plan(const Request& request, int threads);
+    Plan(const Request& request, int tile, int threads);
 
     // Zero the windows of a task of few queries that lie in the results themselves; before it sweeps.
     void clear(const Request& request, const Task& task) const;
@@ -38,7 +38,7 @@ struct Plan {
     void join(const Request& request, int threads) const;
 
   private:
-    void cut(const Request& request, int threads);
+    void cut(const Request& request, int tile, int threads);
     void place_windows(const Request& request);
 };
 

@@ -1,9 +1,10 @@
-"""`python -m benchmarks.focus.support squad.jsonl.gz questions.txt rows.jsonl [model]`: what is supported and what not.
+"""`python -m benchmarks.focus.support squad.jsonl.gz questions.txt rows.jsonl [model] [chosen|fresh]`: what is supported.
 
 Each question of SQuAD on a short passage is asked three ways: of the passage ("full"), of the passage without the
 sentences that hold the gold answer ("removed"), and, of the passage, a question of general knowledge that has nothing
 to do with it ("world"). Each answer's readings go into a file of JSON lines; a run goes on where one was cut off.
-The rule was chosen on these passages. Shares are told with Wilson's 95 % intervals.
+The rule was chosen on the passages that are asked by default; "fresh" asks those that no choice has seen. Shares are
+told with Wilson's 95 % intervals.
 "Inviting" is how often the gold answer is given where the order also invites to say what is not there.
 
 The first file is that of `sightline focus-bench --squad`, with doc.answers_text; the second has a question a line.
@@ -35,7 +36,7 @@ SHORT, LENGTH = 600, 800
 """The longest passage, in characters, of those that are all asked, and of the others."""
 
 OTHERS = 60
-"""How many of the others are asked."""
+"""How many of the others the rule was chosen on; the rest are fresh."""
 
 LIMIT = 20
 """Tokens of an answer."""
@@ -61,8 +62,10 @@ class Item:
         return {"answer": text, "right": any(a in text.lower() for a in self.gold)}
 
 
-def items(squad: Path, world: list[str]) -> list[Item]:
+def items(squad: Path, world: list[str], part: str = "chosen") -> list[Item]:
     """Passages of 4 to 8 sentences, of which one or two hold the answer and the others no form of it; shuffled."""
+    if part not in ("chosen", "fresh"):
+        raise ValueError(f"the passages asked are 'chosen' or 'fresh'; got {part!r}")
     seen: set[str] = set()
     found: list[tuple[str, Item]] = []
     with gzip.open(squad, "rt") as file:
@@ -84,7 +87,8 @@ def items(squad: Path, world: list[str]) -> list[Item]:
     random.Random(7).shuffle(chosen)
     every = [Item(**asdict(item) | {"world": world[at % len(world)]}) for at, item in enumerate(chosen)]
     short = [item for item in every if len(item.passage) <= SHORT]
-    return short + [item for item in every if len(item.passage) > SHORT][:OTHERS]
+    others = [item for item in every if len(item.passage) > SHORT]
+    return others[OTHERS:] if part == "fresh" else short + others[:OTHERS]
 
 
 def examined(network: Any, item: Item, tokenizer: Any) -> Iterator[dict[str, Any]]:
@@ -129,18 +133,18 @@ def _share(name: str, hits: int, n: int) -> str:
     return f"{name}: {hits} of {n} ({low:.1%} – {high:.1%})"
 
 
-def main(squad: str, world: str, target: str, model: str = models.DEFAULT) -> None:
+def main(squad: str, world: str, target: str, model: str = models.DEFAULT, part: str = "chosen") -> None:
     network, tokenizer = models.load(model)
     path = Path(target)
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     known = {entry["item"] for entry in done}
     questions = [line.strip() for line in Path(world).read_text().splitlines() if line.strip()]
-    for at, item in enumerate(items(Path(squad), questions)):
+    for at, item in enumerate(items(Path(squad), questions, part)):
         if at not in known:
             done.append({"item": at, "rows": list(examined(network, item, tokenizer))})
             with path.open("a") as file:
                 file.write(json.dumps(done[-1], ensure_ascii=False) + "\n")
-    print(f"{model}:", *report([row for entry in done for row in entry["rows"]]), sep="\n")
+    print(f"{model}, {part} passages:", *report([row for entry in done for row in entry["rows"]]), sep="\n")
 
 
 if __name__ == "__main__":

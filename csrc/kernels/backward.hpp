@@ -76,8 +76,7 @@ struct Band {
 template <class Word>
 INLINE void multiply_all(int rows, const Word* a, long a_row, const char* panels, long length, long depth, long columns,
                          float* c, const float* ones) {
-    for (long at = 0; at < columns; at += kPanel)
-        multiply(rows, a, a_row, reinterpret_cast<const Word*>(panels) + at * length, depth, c + at, columns, ones);
+    multiply(rows, a, a_row, reinterpret_cast<const Word*>(panels), length, depth, columns, c, columns, ones);
 }
 
 // A block's rows of a view one below the other, in panels of columns `length` words long. out: those of the block.
@@ -141,9 +140,8 @@ INLINE void pack_band(Band& x) {
 template <class Word>
 INLINE void multiply_keys(const Block& b, const char* rows, long words, const char* keys, int j0, int width, float* c,
                           long c_row, const float* ones) {
-    for (int j = 0; j < width; j += kPanel)
-        multiply(b.rows, reinterpret_cast<const Word*>(rows), words,
-                 reinterpret_cast<const Word*>(keys) + (j0 + j) * words, words, c + j, c_row, ones);
+    multiply(b.rows, reinterpret_cast<const Word*>(rows), words, reinterpret_cast<const Word*>(keys) + j0 * words,
+             words, words, width, c, c_row, ones);
 }
 
 INLINE void products(bool paired, const Block& b, const char* rows, long words, const char* keys, int j0, int width,
@@ -190,7 +188,7 @@ INLINE void weigh_block(const Band& x, int b, int j0, int width, int most, float
     const long row = static_cast<long>(b) * kRows;
     products(x.paired, block, at.queries + 4 * row * depth(r), depth(r), x.keys.across, j0, width, at.tile, kTile);
     if (slope) cap_slopes(at.tile, block.rows, width, x.left / r.scores.softcap, slope);
-    const float left = score(block, j0, width, x.left, at.tile);
+    const float left = score(block, 0, block.rows, j0, width, x.left, at.tile);
     for (int i = 0; i < x.moments.count; ++i) {
         const Moment& m = x.moments.list[i];
         const char* values = x.keys.moments[i] + 4 * x.copy(m) * up(r.dims.m, kPanel) * m.words();
@@ -345,6 +343,7 @@ INLINE void write_queries(const Band& x, const bool* fresh) {
 
 void backward_add(const Share& share, Block* blocks, int count) {
     Band x(share, blocks, count);
+    const Matrices matrices(x.paired);
     const Request& r = *x.g.request;
     int j0 = r.dims.m, j1 = 0;
     for (int b = 0; b < count; ++b) {

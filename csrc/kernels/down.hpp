@@ -2,13 +2,15 @@
 // no transpose; pairs of bf16 then lie along its rows.
 #pragma once
 
+#include "../kernels.hpp"
 #include "multiply.hpp"
+#include "transpose.hpp"
 
 namespace sightline {
 namespace {
 
 // Floats from one row of a strip to the next: rows a power of two apart would share a few lines of the nearest cache.
-constexpr long kStride = 272;
+constexpr long kStride = kTile + 16;
 
 #if defined(__AVX512BF16__)
 // Numbers of two rows as pairs, column by column.
@@ -37,8 +39,9 @@ __attribute__((noinline)) void multiply_down_tile(const Word* a, long a_row, con
         const auto b0 = word_vector(b + p * kPanel), b1 = word_vector(b + p * kPanel + kLanes);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-            acc[r][0] = dot(acc[r][0], a + p * a_row + r, b0);
-            acc[r][1] = dot(acc[r][1], a + p * a_row + r, b1);
+            const auto w = word_everywhere(a + p * a_row + r);
+            acc[r][0] = dot(acc[r][0], w, b0);
+            acc[r][1] = dot(acc[r][1], w, b1);
         }
     }
 #pragma GCC unroll 16
@@ -57,12 +60,43 @@ void multiply_down_rest(int keys, const Word* a, long a_row, const Word* b, long
     }
 }
 
+#if defined(__AMX_BF16__)
+// The same for a group of keys and all columns, on matrix registers: pairs stand one below the other in `a`, and are
+// turned.
+INLINE void multiply_down_pairs(const Pair* a, long a_row, const Pair* b, long length, long depth, float* c,
+                                long columns) {
+    constexpr long kMost = kBand * kRows / 2;
+    alignas(64) Pair turned[kGroupRows * kMost];
+    const long whole = depth / kSide * kSide;
+    for (long p = 0; p < whole; p += kSide) {
+        Ints square[kSide];
+#pragma GCC unroll 16
+        for (int i = 0; i < kSide; ++i) square[i] = load<Ints>(a + (p + i) * a_row);
+        transpose(square);
+#pragma GCC unroll 16
+        for (int i = 0; i < kSide; ++i) store(turned + i * kMost + p, square[i]);
+    }
+    if (whole) multiply_pairs(turned, kMost, b, length, whole, columns, c, columns, kOnes);
+    if (whole == depth) return;
+    for (long at = 0; at < columns; at += kPanel)
+        for (int j = 0; j < kGroupRows; j += kRegisterRows)
+            multiply_down_tile<Pair, kRegisterRows>(a + whole * a_row + j, a_row, b + at * length + whole * kPanel,
+                                                    depth - whole, c + j * columns + at, columns);
+}
+#endif
+
 // c [keys, columns] += a^T b: a [depth, keys], b in panels of columns `length` words long.
 template <class Word>
 void multiply_down(int keys, const Word* a, long a_row, const Word* b, long length, long depth, float* c,
                    long columns) {
+    int done = 0;
+#if defined(__AMX_BF16__)
+    if constexpr (std::is_same_v<Word, Pair>)
+        for (; done + kGroupRows <= keys; done += kGroupRows)
+            multiply_down_pairs(a + done, a_row, b, length, depth, c + done * columns, columns);
+#endif
     for (long at = 0; at < columns; at += kPanel)
-        for (int j = 0; j < keys; j += kRegisterRows) {
+        for (int j = done; j < keys; j += kRegisterRows) {
             const int some = keys - j < kRegisterRows ? keys - j : kRegisterRows;
             multiply_down_rest<Word, kRegisterRows>(some, a + j, a_row, b + at * length, depth, c + j * columns + at,
                                                     columns);

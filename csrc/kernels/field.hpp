@@ -65,8 +65,7 @@ void weigh(const Block& b) {
         if (!b.field)
             pack_across(r.field.v, static_cast<int>(width), false, b.batch, b.key_head, j0,
                         j0 + keys < r.dims.m ? j0 + keys : r.dims.m, at.values);
-        for (int j = 0; j < keys; j += kPanel)
-            multiply(b.rows, at.gradients, width, values + j * width, width, at.products + j, kTile);
+        multiply(b.rows, at.gradients, width, values, width, width, keys, at.products, kTile);
         float* e = b.strip + static_cast<long>(j0 / kTile) * b.strip_rows * kTile;
         for (int i = 0; i < b.rows; ++i) {
             const float* g = at.products + i * kTile;

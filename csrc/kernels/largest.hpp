@@ -64,7 +64,7 @@ INLINE void fold_top(const Block& b, const Scratch& at, const Rows& rows, int j0
             uint16_t* mine = rows.bits + c * kWords;
             int count = count_bits(mine);
             if (count > 2 * k + kBits) {
-                closer_above(tile + c * kTile, at.span[i / kRegisterRows], k, mine);
+                closer_above(tile + c * kTile, at.span[i / kGroupRows], k, mine);
                 count = count_bits(mine);
             }
             full += list_bits(any(mine), c * kWords, words + full);
@@ -97,31 +97,36 @@ INLINE void find_candidates(const Scratch& at, const Rows& rows, const float* ti
         if (!(at.highest[i] > last[c])) continue;
         // Equals of the list's last come later and lose; equals of a bound may be among the largest.
         const float cut = bound && bound[c] > last[c] ? just_below(bound[c]) : last[c];
-        find_above(tile + c * kTile, at.span[i / kRegisterRows], cut, rows.bits + c * kWords);
+        find_above(tile + c * kTile, at.span[i / kGroupRows], cut, rows.bits + c * kWords);
     }
 }
 
-// The largest logit of each row of a tile, and lists of more of them. before: how many tiles have been folded.
-INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int j0, const float* tile, int before) {
+// The largest logit of rows `first` ... `end` - 1 of a tile, and lists of more of them. tile: the first's row; before:
+// how many tiles have been folded.
+INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int first, int end, int j0,
+                         const float* tile, int before) {
     const int k = folds.top;
     const bool bounded = !before && k > 1 && k <= kLanes, early = k && before && before < kEarly;
-    for (int i0 = 0; i0 < b.rows; i0 += kTogether) {
+    for (int i0 = first; i0 < end; i0 += kTogether) {
         alignas(64) uint16_t bits[kTogether * kWords];
         float last[kTogether], bound[kTogether];
-        const Rows rows{i0, i0 + kTogether < b.rows ? i0 + kTogether : b.rows, bits};
-        const float* mine = tile + i0 * kTile;
+        const Rows rows{i0, i0 + kTogether < end ? i0 + kTogether : end, bits};
+        const float* mine = tile + (i0 - first) * kTile;
         if (k) std::memset(bits, 0, sizeof bits);
-        bool some = false;
+        Floats most[kTogether];
         for (int c = 0; c < rows.i1 - i0; ++c) {
-            const Span span = at.span[(i0 + c) / kRegisterRows];
+            const Span span = at.span[(i0 + c) / kGroupRows];
             if (k) last[c] = logit_of(b.state.top[listed(i0 + c, k - 1, k)]);
-            const Floats most = early ? largest_lanes<true>(mine + c * kTile, span, last[c], bits + c * kWords)
-                                      : largest_lanes<false>(mine + c * kTile, span, 0, nullptr);
-            if (bounded) store(at.maxima + c * kLanes, most);
-            at.highest[i0 + c] = largest(most);
-            some |= k && at.highest[i0 + c] > last[c];
+            most[c] = early ? largest_lanes<true>(mine + c * kTile, span, last[c], bits + c * kWords)
+                            : largest_lanes<false>(mine + c * kTile, span, 0, nullptr);
         }
+        for (int c = rows.i1 - i0; c < kTogether; ++c) most[c] = splat(-INFINITY);
+        for (int c = 0; c < kTogether; c += kLanes) store(at.highest + i0 + c, largest_of_each(most + c));
+        bool some = false;
+        for (int c = 0; k && c < rows.i1 - i0; ++c) some |= at.highest[i0 + c] > last[c];
         if (!some) continue;
+        if (bounded)
+            for (int c = 0; c < rows.i1 - i0; ++c) store(at.maxima + c * kLanes, most[c]);
         if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
             for (int c = 0; c < rows.i1 - i0; c += kLanes) sorted_at(at.maxima + c * kLanes, k, bound + c);
         if (!early) find_candidates(at, rows, mine, last, bounded ? bound : nullptr);
@@ -147,9 +152,9 @@ struct Turn {
     }
 };
 
-// Move the references that the tile's largest logits leave too far behind.
-INLINE void move_references(const Block& b, const Scratch& at, float unit, float slack) {
-    for (int i = 0; i < b.rows; i += kLanes) {
+// Move the references of rows i0 ... i1 - 1 that the tile's largest logits leave too far behind.
+INLINE void move_references(const Block& b, const Scratch& at, int i0, int i1, float unit, float slack) {
+    for (int i = i0; i < i1; i += kLanes) {
         const Turn turn(load(b.state.reference + i), load(at.highest + i), unit, slack);
         store(b.state.reference + i, turn.reference);
         store(at.offset + i, turn.offset);

@@ -4,7 +4,7 @@
 
 #include <type_traits>
 
-#include "vector.hpp"
+#include "matrix.hpp"
 
 namespace sightline {
 namespace {
@@ -13,21 +13,32 @@ struct Pair {
     uint32_t bits;
 };
 
-INLINE Floats dot(Floats acc, const float* a, Floats b) {
+// A word in every lane; once for all products with it, since some processors load no faster than they multiply.
+INLINE Floats word_everywhere(const float* a) {
+#if defined(__AVX512F__)
+    Floats w;
+    asm("vbroadcastss %1, %0" : "=v"(w) : "m"(*a));
+    return w;
+#else
+    return splat(*a);
+#endif
+}
+INLINE Floats dot(Floats acc, Floats a, Floats b) {
 #if defined(__AVX512F__)
     // As an instruction: left to itself, a compiler overwrites factors and moves sums about until they leave registers.
-    asm("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(b), "m"(*a));
+    asm("vfmadd231ps %2, %1, %0" : "+v"(acc) : "v"(b), "v"(a));
     return acc;
 #else
-    return fma(splat(*a), b, acc);
+    return fma(a, b, acc);
 #endif
 }
 INLINE Floats word_vector(const float* p) { return load(p); }
 
 #if defined(__AVX512BF16__)
 constexpr bool kPairs = true;
-INLINE Floats dot(Floats acc, const Pair* a, __m512i b) {
-    return (Floats)_mm512_dpbf16_ps((__m512)acc, (__m512bh)_mm512_set1_epi32(static_cast<int>(a->bits)), (__m512bh)b);
+INLINE __m512i word_everywhere(const Pair* a) { return _mm512_set1_epi32(static_cast<int>(a->bits)); }
+INLINE Floats dot(Floats acc, __m512i a, __m512i b) {
+    return (Floats)_mm512_dpbf16_ps((__m512)acc, (__m512bh)a, (__m512bh)b);
 }
 INLINE __m512i word_vector(const Pair* p) { return _mm512_loadu_si512(p); }
 // Two vectors of floats as pairs, in order.
@@ -36,7 +47,7 @@ INLINE void store_pairs(Pair* p, Floats low, Floats high) {
 }
 #else
 constexpr bool kPairs = false;
-INLINE Floats dot(Floats acc, const Pair*, Floats) { return acc; }
+INLINE Floats word_everywhere(const Pair*) { return Floats{}; }
 INLINE Floats word_vector(const Pair*) { return Floats{}; }
 INLINE void store_pairs(Pair*, Floats, Floats) {}
 #endif
@@ -64,8 +75,9 @@ __attribute__((noinline)) void multiply_tile(const Word* a, long a_row, const Wo
         const auto b0 = word_vector(b + p * kPanel), b1 = word_vector(b + p * kPanel + kLanes);
 #pragma GCC unroll 16
         for (int r = 0; r < R; ++r) {
-            acc[r][0] = dot(acc[r][0], a + r * a_row + p, b0);
-            acc[r][1] = dot(acc[r][1], a + r * a_row + p, b1);
+            const auto w = word_everywhere(a + r * a_row + p);
+            acc[r][0] = dot(acc[r][0], w, b0);
+            acc[r][1] = dot(acc[r][1], w, b1);
         }
     };
     // Pairs have half as many steps, so that leaving the loop weighs more. What is beside a product comes in small
@@ -97,8 +109,9 @@ __attribute__((noinline)) void multiply_tile(const Word* a, long a_row, const Wo
         for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
             for (int i = 0; i < kMore; ++i) {
-                acc[r][0] = dot(acc[r][0], a + r * a_row + p + i, b0[i]);
-                acc[r][1] = dot(acc[r][1], a + r * a_row + p + i, b1[i]);
+                const auto w = word_everywhere(a + r * a_row + p + i);
+                acc[r][0] = dot(acc[r][0], w, b0[i]);
+                acc[r][1] = dot(acc[r][1], w, b1[i]);
             }
             float* row = c + r * c_row;
             if (shift) {
@@ -123,22 +136,61 @@ void multiply_rest(int rows, const Word* a, long a_row, const Word* b, long dept
     }
 }
 
-// The first of `rows` rows, as many as a register tile has, times one panel. Fewer have nothing beside them.
+// Some rows, no more than a group has, times one panel. Rows that fill no register tile have nothing beside them.
 template <class Word, class Beside>
-INLINE void multiply_beside(int rows, const Word* a, long a_row, const Word* b, long depth, float* c, long c_row,
-                            const float* shift, Beside& beside) {
-    if (rows >= kRegisterRows) multiply_tile<Word, kRegisterRows>(a, a_row, b, depth, c, c_row, shift, beside);
-    else multiply_rest<Word, kRegisterRows - 1>(rows, a, a_row, b, depth, c, c_row, shift);
+INLINE void multiply_panel(int rows, const Word* a, long a_row, const Word* b, long depth, float* c, long c_row,
+                           const float* shift, Beside& beside) {
+    for (int r = 0; r < rows; r += kRegisterRows) {
+        const Word* first = a + r * a_row;
+        const float* by = shift ? shift + r : nullptr;
+        if (rows - r >= kRegisterRows)
+            multiply_tile<Word, kRegisterRows>(first, a_row, b, depth, c + r * c_row, c_row, by, beside);
+        else multiply_rest<Word, kRegisterRows - 1>(rows - r, first, a_row, b, depth, c + r * c_row, c_row, by);
+    }
 }
 
-// All rows times one panel.
-template <class Word>
-void multiply(int rows, const Word* a, long a_row, const Word* b, long depth, float* c, long c_row,
-              const float* shift = nullptr) {
+#if defined(__AMX_BF16__)
+alignas(64) constexpr float kOnes[kGroupRows] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+
+// A whole group of rows of pairs times all columns.
+INLINE void multiply_pairs(const Pair* a, long a_row, const Pair* b, long length, long depth, long columns, float* c,
+                           long c_row, const float* shift) {
+    const long whole = depth / kSide * kSide, next = length * kPanel;
+    long at = 0;
+    for (; whole && at + kPanel < columns; at += 2 * kPanel)
+        multiply_matrices<2>(a, a_row, b + at * length, next, whole, c + at, c_row, shift);
+    if (whole && at < columns) multiply_matrices<1>(a, a_row, b + at * length, next, whole, c + at, c_row, shift);
+    if (whole == depth) return;
     Nothing nothing;
-    for (int r = 0; r < rows; r += kRegisterRows)
-        multiply_beside(rows - r, a + r * a_row, a_row, b, depth, c + r * c_row, c_row, shift ? shift + r : nullptr,
-                        nothing);
+    for (at = 0; at < columns; at += kPanel)
+        multiply_panel(kGroupRows, a + whole, a_row, b + at * length + whole * kPanel, depth - whole, c + at, c_row,
+                       whole ? kOnes : shift, nothing);
+}
+#endif
+
+// The first group of `rows` rows of `a` [., depth] times columns in panels `length` words long, into c [., columns]:
+// c = a b, or with `shift`, c = shift_r c + a b. A group of pairs is multiplied whole, for matrix registers round in an
+// order of their own, and which rows share one with others must not change a bit: there is room for it in a and c.
+template <class Word, class Beside>
+INLINE void multiply_group(int rows, const Word* a, long a_row, const Word* b, long length, long depth, long columns,
+                           float* c, long c_row, const float* shift, Beside& beside) {
+#if defined(__AMX_BF16__)
+    if constexpr (std::is_same_v<Word, Pair>)
+        return multiply_pairs(a, a_row, b, length, depth, columns, c, c_row, shift);
+#endif
+    for (long at = 0; at < columns; at += kPanel)
+        multiply_panel(rows < kGroupRows ? rows : kGroupRows, a, a_row, b + at * length, depth, c + at, c_row, shift,
+                       beside);
+}
+
+// All rows times all columns.
+template <class Word>
+void multiply(int rows, const Word* a, long a_row, const Word* b, long length, long depth, long columns, float* c,
+              long c_row, const float* shift = nullptr) {
+    Nothing nothing;
+    for (int r = 0; r < rows; r += kGroupRows)
+        multiply_group(rows - r, a + r * a_row, a_row, b, length, depth, columns, c + r * c_row, c_row,
+                       shift ? shift + r : nullptr, nothing);
 }
 
 }  // namespace

@@ -138,12 +138,16 @@ void pack_down(const View& f, int width, bool paired, int batch, int head, int j
         for (int j = j0; j < up(j1, kPanel); j += 2) {
             prefetch_row(f, batch, head, j + kAhead, width);
             prefetch_row(f, batch, head, j + kAhead + 1, width);
-            for (int odd = 0; odd < 2; ++odd)
-                if (j + odd < j1) read_bits(f, f.at(batch, head, j + odd), step, width, row[odd]);
-                else std::memset(row[odd], 0, sizeof row[odd]);
+            const uint16_t* from[2] = {row[0], row[1]};
+            for (int odd = 0; odd < 2; ++odd) {
+                const long at = f.at(batch, head, j + odd);
+                if (j + odd >= j1) std::memset(row[odd], 0, sizeof row[odd]);
+                else if (step == 1 && width == padded) from[odd] = static_cast<const uint16_t*>(f.data) + at;
+                else read_bits(f, at, step, width, row[odd]);
+            }
             for (int c = 0; c < padded; c += kPanel) {
                 uint32_t* words = reinterpret_cast<uint32_t*>(out) + c * length + (j - j0) / 2 * kPanel;
-                for (int i = 0; i < kPanel; ++i) words[i] = row[0][c + i] | uint32_t{row[1][c + i]} << 16;
+                for (int i = 0; i < kPanel; ++i) words[i] = from[0][c + i] | uint32_t{from[1][c + i]} << 16;
             }
         }
         return;

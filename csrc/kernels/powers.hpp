@@ -13,6 +13,10 @@ struct Powers {
     const Scratch& at;
     float unit;
     float* weights;
+    float* tile;  // the logits of row `first` and those after it
+    int first;
+
+    INLINE float* logits(int i) const { return tile + (i - first) * kTile; }
 };
 
 // One panel of a row; sums, slopes and most gather it. kBounded: no logit is -inf, or as good as that.
@@ -49,21 +53,22 @@ INLINE float finite_reference(const Block& b, int i) {
     return b.state.reference[i] == -INFINITY ? 0 : b.state.reference[i];
 }
 
-// The rows of one register tile, one after the other.
+// The rows of one group, one after the other.
 template <bool kSlope, bool kPaired, bool kKept>
 INLINE void group_powers(const Powers& of, int group, int j0) {
     const Block& b = of.b;
     const Span span = of.at.span[group];
     const bool shape = shaped(b.request->scores);
-    for (int i = group * kRegisterRows; i < b.rows && i < (group + 1) * kRegisterRows; ++i) {
+    for (int i = group * kGroupRows; i < b.rows && i < (group + 1) * kGroupRows; ++i) {
         if (span.from == span.to) continue;
         Floats sums{}, slopes{}, most;
         const auto run = [&](auto bounded) __attribute__((always_inline)) {
-            const float base = finite_reference(b, i);
+            const float *x = of.logits(i), base = finite_reference(b, i), unit = of.unit;
+            float* kept = of.weights + i * kTile;
+            Pair* pairs = of.at.weights + i * (kTile / 2);
             for (int j = span.from; j < span.to; j += kPanel)
-                panel_powers<false, kSlope, decltype(bounded)::value, kPaired, kKept>(
-                    of.at.tile + i * kTile + j, of.weights + i * kTile + j, of.at.weights + i * (kTile / 2) + j / 2,
-                    base, of.unit, sums, slopes, most);
+                panel_powers<false, kSlope, decltype(bounded)::value, kPaired, kKept>(x + j, kept + j, pairs + j / 2,
+                                                                                      base, unit, sums, slopes, most);
         };
         if (kSlope && !shape && b.row[i].lo <= j0 + span.from && b.row[i].hi >= j0 + span.to)
             run(std::bool_constant<kSlope>{});
@@ -87,11 +92,11 @@ struct Beside {
     const Span span;
     int i, j;  // the next row and key
 
-    // One row after the other, of those of a register tile; of none past the last.
+    // One row after the other, of those of a group; of none past the last.
     Beside(const Powers& of, int group)
         : of(of),
-          first(group * kRegisterRows),
-          end(first + kRegisterRows < of.b.rows ? first + kRegisterRows : of.b.rows),
+          first(group * kGroupRows),
+          end(first + kGroupRows < of.b.rows ? first + kGroupRows : of.b.rows),
           span(first < end ? of.at.span[group] : Span{0, 0}),
           i(span.from < span.to ? first : end),
           j(span.from) {
@@ -112,7 +117,7 @@ struct Beside {
         Floats sum = load(sums), slope{}, most{};
         if (kSlope) slope = load(slopes);
         if (kAhead) most = load(of.at.most);
-        panel_powers<kAhead, kSlope, false, kPaired, kKept>(of.at.tile + at, of.weights + at, of.at.weights + at / 2,
+        panel_powers<kAhead, kSlope, false, kPaired, kKept>(of.logits(i) + j, of.weights + at, of.at.weights + at / 2,
                                                             of.at.base[r], of.unit, sum, slope, most);
         store(sums, sum);
         if (kSlope) store(slopes, slope);

@@ -49,13 +49,13 @@ INLINE void mask_row(Row row, int j0, int width, float* x) {
         store(x + at, pick((j >= lo) & (j < hi), load(x + at), splat(-INFINITY)));
 }
 
-// Turn a tile [rows, kTile] of products into logits / `scale`, which a shaped tile has no more need of: returns what is
-// left to scale by.
-float score(const Block& b, int j0, int width, float scale, float* tile) {
+// Turn products of rows i0 ... i1 - 1, at tile [i1 - i0, kTile], into logits / `scale`, which a shaped tile has no more
+// need of: returns what is left to scale by.
+float score(const Block& b, int i0, int i1, int j0, int width, float scale, float* tile) {
     const Request& r = *b.request;
     const bool shape = shaped(r.scores);
-    for (int i = 0; i < b.rows; ++i) {
-        float* x = tile + i * kTile;
+    for (int i = i0; i < i1; ++i) {
+        float* x = tile + (i - i0) * kTile;
         if (shape) {
             const float cap = r.scores.softcap;
             for (int j = 0; j < width; j += kLanes) {

@@ -10,7 +10,7 @@ namespace {
 // A settled tile holds a weight for every key: 0 outside the spans.
 INLINE void clear_outside(const Block& b, const Scratch& at, int width, float* tile) {
     for (int i = 0; i < b.rows; ++i) {
-        const Span span = at.span[i / kRegisterRows];
+        const Span span = at.span[i / kGroupRows];
         float* x = tile + i * kTile;
         for (int j = 0; j < span.from; j += kLanes) store(x + j, Floats{});
         for (int j = span.to; j < width; j += kLanes) store(x + j, Floats{});
@@ -49,22 +49,21 @@ INLINE Values values_of(const Block& b, const Scratch& at, const Observation& o,
     return {at.values, length};
 }
 
-// Add a register tile's e^(s - reference) times the values of one moment.
+// Add a group's e^(s - reference) times the values of one moment.
 template <class Work>
 INLINE void add_packed(const Block& b, const Scratch& at, const Observation& o, const Values& values, int group,
                        const float* tile, float* into, const float* shift, Work& beside) {
     const Span span = at.span[group];
-    const int i = group * kRegisterRows;
+    const int i = group * kGroupRows;
     const long columns = up(o.count, kPanel);
     if (span.from == span.to) return;
     const auto run = [&](const auto* weights, long row) {
         using Word = std::remove_cv_t<std::remove_pointer_t<decltype(weights)>>;
         const int from = std::is_same_v<Word, Pair> ? span.from / 2 : span.from;
         const int to = std::is_same_v<Word, Pair> ? span.to / 2 : span.to;
-        for (long c = 0; c < columns; c += kPanel)
-            multiply_beside(b.rows - i, weights + i * row + from, row,
-                            reinterpret_cast<const Word*>(values.panels) + c * values.length + from * kPanel, to - from,
-                            into + i * columns + c, columns, shift ? shift + i : nullptr, beside);
+        multiply_group(b.rows - i, weights + i * row + from, row,
+                       reinterpret_cast<const Word*>(values.panels) + from * kPanel, values.length, to - from, columns,
+                       into + i * columns, columns, shift ? shift + i : nullptr, beside);
     };
     if (pairs(*b.request, o)) run(at.weights, kTile / 2);
     else run(tile, kTile);
@@ -92,19 +91,18 @@ INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const 
     }
 }
 
-// The products of a register tile's rows with the keys of a tile, packed.
+// The products of a group's rows with the keys of a tile, packed, into [kGroupRows, kTile].
 template <class Work>
-INLINE void multiply_keys(const Block& b, const Scratch& at, const char* keys, int group, Work& beside) {
+INLINE void multiply_keys(const Block& b, const Scratch& at, const char* keys, int group, float* into, Work& beside) {
     const long words = depth(*b.request);
     const Span span = at.span[group];
-    const int i = group * kRegisterRows;
+    const int i = group * kGroupRows;
     const auto run = [&](const auto* word) {
         using Word = std::remove_cv_t<std::remove_pointer_t<decltype(word)>>;
         const Word *rows = static_cast<const Word*>(at.queries) + i * words,
                    *panels = reinterpret_cast<const Word*>(keys);
-        for (int j = span.from; j < span.to; j += kPanel)
-            multiply_beside(b.rows - i, rows, words, panels + j * words, words, at.tile + i * kTile + j, kTile, nullptr,
-                            beside);
+        multiply_group(b.rows - i, rows, words, panels + span.from * words, words, words, span.to - span.from,
+                       into + span.from, kTile, nullptr, beside);
     };
     if (pairs(*b.request)) run(static_cast<const Pair*>(nullptr));
     else run(static_cast<const float*>(nullptr));
@@ -115,8 +113,8 @@ INLINE const char* keys_at(const Block& b, int j0) {
     return b.keys + sizeof(float) * static_cast<size_t>(j0 * depth(*b.request));
 }
 
-// The products of all rows with keys j0 ... j0 + width - 1.
-INLINE void products(const Block& b, const Scratch& at, int j0, int width) {
+// The products of groups `from` ... `to` - 1 with keys j0 ... j0 + width - 1; of all, where keys are not packed.
+INLINE void products(const Block& b, const Scratch& at, int from, int to, int j0, int width) {
     const Request& r = *b.request;
     if (!b.keys && direct(b))
         return with_source(r.k.kind, pairs(r), [&](auto source) {
@@ -126,16 +124,16 @@ INLINE void products(const Block& b, const Scratch& at, int j0, int width) {
         pack_across(r.k, r.dims.d, pairs(r), b.batch, b.key_head, j0, j0 + width < r.dims.m ? j0 + width : r.dims.m,
                     at.keys);
     Nothing nothing;
-    for (int group = 0; group < groups_of(b); ++group)
-        multiply_keys(b, at, b.keys ? keys_at(b, j0) : at.keys, group, nothing);
+    for (int group = from; group < to; ++group)
+        multiply_keys(b, at, b.keys ? keys_at(b, j0) : at.keys, group, at.tile + (group - from) * kGroupRows * kTile,
+                      nothing);
 }
 
 // Whether all of a tile counts for every row, just as multiplied.
-INLINE bool plain(const Block& b, int j0) {
-    if (shaped(b.request->scores)) return false;
-    for (int i = 0; i < b.rows; ++i)
-        if (b.row[i].lo > j0 || b.row[i].hi < j0 + kTile) return false;
-    return true;
+INLINE bool plain(const Block& b, const Scratch& at, int width) {
+    bool whole = width == kTile && !shaped(b.request->scores);
+    for (int group = 0; group < groups_of(b); ++group) whole &= at.span[group].whole;
+    return whole;
 }
 
 INLINE const Observation* first_moment(const Request& r) {
@@ -158,15 +156,16 @@ INLINE void settle_ahead(const Powers& of, const Folds& folds, int j0, const Obs
     Nothing nothing;
     const auto finish = [&](int group, Work& work) {
         if (work.finish()) return;
-        multiply_keys(b, at, keys, group, nothing);  // powers may have taken the logits' place
-        for (int i = group * kRegisterRows; i < b.rows && i < (group + 1) * kRegisterRows; ++i)
+        multiply_keys(b, at, keys, group, of.logits(group * kGroupRows),
+                      nothing);  // powers may have taken the logits' place
+        for (int i = group * kGroupRows; i < b.rows && i < (group + 1) * kGroupRows; ++i)
             move_reference(b, at, i, of.unit, slack(folds));
         group_powers<kSlope, false, true>(of, group, j0);
     };
-    multiply_keys(b, at, keys, 0, nothing);
+    multiply_keys(b, at, keys, 0, of.tile, nothing);
     for (int group = 1; group < groups; ++group) {
         Work work(of, group - 1);
-        multiply_keys(b, at, keys, group, work);
+        multiply_keys(b, at, keys, group, of.logits(group * kGroupRows), work);
         finish(group - 1, work);
     }
     Work work(of, groups - 1);
@@ -184,10 +183,10 @@ INLINE void settle_after(const Powers& of, const Folds& folds, int j0, int width
     const Block& b = of.b;
     const Scratch& at = of.at;
     const int groups = groups_of(b);
-    products(b, at, j0, width);
-    score(b, j0, width, scale, at.tile);
-    fold_largest(b, folds, at, j0, at.tile, before);
-    move_references(b, at, of.unit, slack(folds));
+    products(b, at, 0, groups, j0, width);
+    score(b, 0, b.rows, j0, width, scale, at.tile);
+    fold_largest(b, folds, at, 0, b.rows, j0, at.tile, before);
+    move_references(b, at, 0, b.rows, of.unit, slack(folds));
     for (int group = 0; group < (o ? 1 : groups); ++group) group_powers<kSlope, kPaired, kKept>(of, group, j0);
     if (!o) return;
     const Values values = values_of(b, at, *o, 0, j0, width);
@@ -198,14 +197,35 @@ INLINE void settle_after(const Powers& of, const Folds& folds, int j0, int width
     }
 }
 
+// Where products run on matrix registers, which vectors would wait for: one group after the other, so that its logits
+// stay in the nearest cache.
+template <bool kSlope, bool kPaired, bool kKept>
+INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, float scale, int before) {
+    const Block& b = of.b;
+    const Scratch& at = of.at;
+    for (int group = 0; group < groups_of(b); ++group) {
+        const int first = group * kGroupRows, end = first + kGroupRows < b.rows ? first + kGroupRows : b.rows;
+        products(b, at, group, group + 1, j0, width);
+        if (!at.span[group].whole || shaped(b.request->scores)) score(b, first, end, j0, width, scale, at.tile);
+        fold_largest(b, folds, at, first, end, j0, at.tile, before);
+        move_references(b, at, first, end, of.unit, slack(folds));
+        of.first = first;
+        group_powers<kSlope, kPaired, kKept>(of, group, j0);
+    }
+}
+
 template <bool kSlope, bool kPaired, bool kKept>
 __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds, int j0, int width, float scale,
                                            int before) {
     const Block& b = of.b;
-    const Observation* o = kOverlaps && b.keys && b.values ? first_moment(*b.request) : nullptr;
+    constexpr bool kInTurn = kMatrices && kPaired;
+    const Observation* o = kOverlaps && !kInTurn && b.keys && b.values ? first_moment(*b.request) : nullptr;
     const auto run = [&] {
+        if constexpr (kInTurn)
+            if (b.keys && !(kKept && of.weights == of.at.tile))
+                return settle_in_turn<kSlope, kPaired, kKept>(of, folds, j0, width, scale, before);
         if constexpr (!kPaired)
-            if (o && before && !folds.top && plain(b, j0)) return settle_ahead<kSlope>(of, folds, j0, *o);
+            if (o && before && !folds.top && plain(b, of.at, width)) return settle_ahead<kSlope>(of, folds, j0, *o);
         settle_after<kSlope, kPaired, kKept>(of, folds, j0, width, scale, before, o);
     };
     run();
@@ -215,20 +235,22 @@ __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds,
 void settle(Block& b) {
     const Request& r = *b.request;
     const Folds folds(r);
+    const Matrices matrices(pairs(r) && (b.keys || !direct(b)));
     Carver carver(b.scratch);
     Scratch at(r, carver);
     start(r, b.state);
     const float scale = pack_queries(b, at.queries), unit = remaining_scale(r) * kLog2e;
     const bool kept = b.strip || !folds.all_paired;
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
+    find_bounds(b, at.bounds);
     int before = 0;  // tiles
     for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, ++before) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
         const int number = j0 / kTile;
         // Logits stay where the last tile's were, in cache.
         float* weights = b.strip ? b.strip + static_cast<long>(number) * b.strip_rows * kTile : at.tile;
-        find_spans(b, j0, width, at.span);
-        const Powers of{b, at, unit, weights};
+        find_spans(b, at.bounds, j0, width, at.span);
+        const Powers of{b, at, unit, weights, at.tile, 0};
         const auto run = [&](auto slope) {
             constexpr bool kSlope = decltype(slope)::value;
             if (!folds.paired) settle_tile<kSlope, false, true>(of, folds, j0, width, scale, before);

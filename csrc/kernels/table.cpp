@@ -11,9 +11,23 @@ namespace sightline {
 #define AS_TEXT(x) NAMED(x)
 
 extern const Kernels SIGHTLINE_TABLE;
-const Kernels SIGHTLINE_TABLE = {
-    AS_TEXT(SIGHTLINE_TABLE), kPanel, scratch_bytes, state_bytes, state,       key_bytes,  value_bytes, pack_some_keys,
-    pack_some_values,         settle, merge,         finish,      field_bytes, pack_field, weigh,       sweep,
-    backward_kernels};
+const Kernels SIGHTLINE_TABLE = {AS_TEXT(SIGHTLINE_TABLE),
+                                 kPanel,
+                                 kTile,
+                                 scratch_bytes,
+                                 state_bytes,
+                                 state,
+                                 key_bytes,
+                                 value_bytes,
+                                 pack_some_keys,
+                                 pack_some_values,
+                                 settle,
+                                 merge,
+                                 finish,
+                                 field_bytes,
+                                 pack_field,
+                                 weigh,
+                                 sweep,
+                                 backward_kernels};
 
 }  // namespace sightline

@@ -1,20 +1,29 @@
 // A tile of logits, a block's rows times kTile keys: which part of it each row admits, and the memory its work takes.
 #pragma once
 
+#include <climits>
+
 #include "direct.hpp"
 #include "top.hpp"
 
 namespace sightline {
 namespace {
 
-constexpr int kGroups = (kRows + kRegisterRows - 1) / kRegisterRows;
+constexpr int kGroups = (kRows + kGroupRows - 1) / kGroupRows;
 
-// The rows of a register tile are a group.
-INLINE int groups_of(const Block& b) { return (b.rows + kRegisterRows - 1) / kRegisterRows; }
+// The rows that are multiplied at once are a group.
+INLINE int groups_of(const Block& b) { return (b.rows + kGroupRows - 1) / kGroupRows; }
 
-// Keys j0 + from ... j0 + to - 1 of a tile are all that some rows admit; whole panels.
+// Keys j0 + from ... j0 + to - 1 of a tile are all that some rows admit; whole panels. whole: every row admits every
+// key of the tile.
 struct Span {
     int from, to;
+    bool whole = false;
+};
+
+// Keys that some row of a group admits, lo ... hi - 1, and that every row does.
+struct Bounds {
+    int lo, hi, every_lo, every_hi;
 };
 
 struct Scratch {
@@ -26,10 +35,11 @@ struct Scratch {
     Pair* weights;                    // [kRows, kTile / 2]
     float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; 2^offset; log2 e^(old - new reference)
     float* maxima;                    // [kTogether, kLanes] the largest logits of parts of a row of a tile
-    float *sums, *slopes;             // [kRegisterRows, kLanes] of exponentials in the making: see Beside
-    float *base, *most;               // [kRegisterRows] what they are relative to; [kLanes] the largest power
+    float *sums, *slopes;             // [kGroupRows, kLanes] of exponentials in the making: see Beside
+    float *base, *most;               // [kGroupRows] what they are relative to; [kLanes] the largest power
     int* places;                      // of candidates for the lists of largest logits
     int64_t* numbers;                 // [kTogether / kLongs, kTile, kLongs] what they rank as, row beside row
+    Bounds bounds[kGroups];
     Span span[kGroups];
 
     Scratch(const Request& r, Carver& at) {
@@ -42,34 +52,43 @@ struct Scratch {
         values = at.take<char>(static_cast<size_t>(4 * kTile * widest));
         tile = at.take<float>(kRows * kTile);
         weights = at.take<Pair>(kRows * kTile / 2);
-        highest = at.take<float>(kRows + kLanes);
+        highest = at.take<float>(kRows + kTogether);
         shift = at.take<float>(kRows + kLanes);
         offset = at.take<float>(kRows + kLanes);
         maxima = at.take<float>(kTogether * kLanes);
-        sums = at.take<float>(kRegisterRows * kLanes);
-        slopes = at.take<float>(kRegisterRows * kLanes);
-        base = at.take<float>(kRegisterRows);
+        sums = at.take<float>(kGroupRows * kLanes);
+        slopes = at.take<float>(kGroupRows * kLanes);
+        base = at.take<float>(kGroupRows);
         most = at.take<float>(kLanes);
         places = at.take<int>(kTogether * kTile + kBits);
         numbers = at.take<int64_t>(kTogether * kTile);
     }
 };
 
-// What the rows of each register tile admit: outside of it nothing is multiplied, under a causal mask half a tile. Rows
-// whose keys are read as they lie stay together.
-INLINE void find_spans(const Block& b, int j0, int width, Span* span) {
-    const int together = !b.keys && direct(b) ? kRows : kRegisterRows;
-    for (int i = 0; i < b.rows; i += kRegisterRows, ++span) {
-        int lo = j0 + width, hi = j0;
+// What the rows of each group admit. Rows whose keys are read as they lie stay together.
+INLINE void find_bounds(const Block& b, Bounds* bounds) {
+    const int together = !b.keys && direct(b) ? kRows : kGroupRows;
+    for (int i = 0; i < b.rows; i += kGroupRows, ++bounds) {
+        *bounds = {INT_MAX, INT_MIN, INT_MIN, INT_MAX};
         for (int k = i / together * together; k < i + together && k < b.rows; ++k) {
             const Row row = b.row[k];
+            if (row.lo > bounds->every_lo) bounds->every_lo = row.lo;
+            if (row.hi < bounds->every_hi) bounds->every_hi = row.hi;
             if (row.lo >= row.hi) continue;
-            if (row.lo < lo) lo = row.lo;
-            if (row.hi > hi) hi = row.hi;
+            if (row.lo < bounds->lo) bounds->lo = row.lo;
+            if (row.hi > bounds->hi) bounds->hi = row.hi;
         }
-        span->from = lo > j0 ? (lo - j0) / kPanel * kPanel : 0;
-        span->to = hi < j0 + width ? static_cast<int>(up(hi - j0, kPanel)) : width;
+    }
+}
+
+// The part of a tile that the rows of each group admit: outside of it nothing is multiplied, under a causal mask half a
+// tile.
+INLINE void find_spans(const Block& b, const Bounds* bounds, int j0, int width, Span* span) {
+    for (int i = 0; i < b.rows; i += kGroupRows, ++span, ++bounds) {
+        span->from = bounds->lo > j0 ? static_cast<int>((static_cast<long>(bounds->lo) - j0) / kPanel * kPanel) : 0;
+        span->to = bounds->hi < j0 + width ? static_cast<int>(up(static_cast<long>(bounds->hi) - j0, kPanel)) : width;
         if (span->from >= span->to) span->from = span->to = 0;
+        span->whole = bounds->every_lo <= j0 && bounds->every_hi >= j0 + width;
     }
 }
 

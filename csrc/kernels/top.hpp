@@ -67,7 +67,7 @@ INLINE void set_above(const float* x, int j, float cut, uint16_t* bits) {
 // Which of a row's words have any bit.
 INLINE uint16_t any(const uint16_t* words) {
 #if defined(__AVX512F__)
-    const __m256i all = load<__m256i>(words);
+    const __m256i all = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1 << kWords) - 1), words);
     return _mm256_test_epi16_mask(all, all);
 #else
     int bits = 0;

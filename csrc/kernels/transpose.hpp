@@ -30,5 +30,22 @@ INLINE void transpose(Ints (&v)[kLanes]) {
     }
 }
 
+// The largest number of each of the vectors from `from` on, in order: halves of two are laid side by side and compared.
+template <int kCount = kLanes>
+INLINE Floats largest_of_each(const Floats* from) {
+    constexpr auto all = std::make_integer_sequence<int, kLanes>{};
+    if constexpr (kCount > 1) {
+        Floats half[kCount / 2];
+#pragma GCC unroll 8
+        for (int i = 0; i < kCount / 2; ++i) {
+            const Ints a = (Ints)from[i], b = (Ints)from[i + kCount / 2];
+            half[i] = larger((Floats)interleaved<false>(a, b, all), (Floats)interleaved<true>(a, b, all));
+        }
+        return largest_of_each<kCount / 2>(half);
+    } else {
+        return *from;
+    }
+}
+
 }  // namespace
 }  // namespace sightline

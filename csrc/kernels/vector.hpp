@@ -15,9 +15,12 @@
 namespace sightline {
 namespace {
 
-#if defined(__AVX512F__)
+#if defined(__AMX_BF16__)
 constexpr int kLanes = 16;
-constexpr int kRegisterRows = 12;  // rows of a register tile, two vectors wide
+constexpr int kRegisterRows = 8;  // rows of a register tile, two vectors wide
+#elif defined(__AVX512F__)
+constexpr int kLanes = 16;
+constexpr int kRegisterRows = 12;
 #elif defined(__AVX2__)
 constexpr int kLanes = 8;
 constexpr int kRegisterRows = 6;
@@ -29,6 +32,16 @@ constexpr int kLanes = 4;
 constexpr int kRegisterRows = 6;
 #endif
 constexpr int kPanel = 2 * kLanes;
+#if defined(__AMX_BF16__)
+constexpr int kTile = 128;  // keys scored at a time; tiles start at its multiples, whatever the rows
+#else
+constexpr int kTile = 256;
+#endif
+#if defined(__AMX_BF16__)
+constexpr int kGroupRows = 16;  // rows multiplied at once: those of a matrix register
+#else
+constexpr int kGroupRows = kRegisterRows;  // rows multiplied at once
+#endif
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
