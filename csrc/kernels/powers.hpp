@@ -77,8 +77,10 @@ INLINE void group_powers(const Powers& of, int group, int j0) {
     }
 }
 
+// Whether exponentials cost less beside a product: where registers are left beside its sums, and pipes beside those of
+// its multiply-adds. Processors with matrix registers have none of the latter.
 #if defined(__AVX512F__)
-constexpr bool kOverlaps = true;  // registers are left beside a product's sums
+constexpr bool kOverlaps = !kMatrices;
 #else
 constexpr bool kOverlaps = false;
 #endif

@@ -197,8 +197,8 @@ INLINE void settle_after(const Powers& of, const Folds& folds, int j0, int width
     }
 }
 
-// Where products run on matrix registers, which vectors would wait for: one group after the other, so that its logits
-// stay in the nearest cache.
+// Here one group after the other, so that its logits stay in the nearest cache: where products run on matrix registers,
+// and memory is what they wait for.
 template <bool kSlope, bool kPaired, bool kKept>
 INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, float scale, int before) {
     const Block& b = of.b;
@@ -219,7 +219,7 @@ __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds,
                                            int before) {
     const Block& b = of.b;
     constexpr bool kInTurn = kMatrices && kPaired;
-    const Observation* o = kOverlaps && !kInTurn && b.keys && b.values ? first_moment(*b.request) : nullptr;
+    const Observation* o = kOverlaps && b.keys && b.values ? first_moment(*b.request) : nullptr;
     const auto run = [&] {
         if constexpr (kInTurn)
             if (b.keys && !(kKept && of.weights == of.at.tile))
