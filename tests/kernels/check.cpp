@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../../csrc/engine.hpp"
+#include "../../csrc/half.hpp"
 #include "../../csrc/isa.hpp"
 
 using namespace sightline;
@@ -25,11 +26,13 @@ constexpr int kHeads = 2;  // queries' heads, of one key head
 struct Sizes {
     int n, m, d, dv;
     bool causal;
+    Kind kind = Kind::f32;  // of q, k, v and the gradient of the output
 };
 
-View view(const float* data, int rows, int width) {
+View view(const void* data, int rows, int width, Kind kind = Kind::f32) {
     View v;
     v.data = data;
+    v.kind = kind;
     v.stride[1] = static_cast<long>(rows) * width;
     v.stride[2] = width;
     v.stride[3] = 1;
@@ -47,6 +50,7 @@ void expect(const std::string& where, double got, double want, double allowed) {
 struct Call {
     Sizes z;
     std::vector<float> q, k, v, g;          // queries, keys, values; the gradient of the output
+    std::vector<uint16_t> halves[4];        // the same as bf16, where they are
     std::vector<float> out, lse, h, got;    // output, log-sum-exp, entropy, received
     std::vector<float> dq, dk, dv, offset;  // gradients
     std::vector<int64_t> top;
@@ -64,26 +68,45 @@ struct Call {
         top.resize(static_cast<size_t>(kHeads * n * 3));
         for (std::vector<float>* t : {&q, &k, &v, &g})
             std::generate(t->begin(), t->end(), [&] { return normal(random); });
+        if (z.kind == Kind::bf16) {
+            int at = 0;
+            for (std::vector<float>* t : {&q, &k, &v, &g}) {
+                for (float& x : *t) {
+                    halves[at].push_back(to_bf16(x));
+                    x = from_bf16(halves[at].back());
+                }
+                ++at;
+            }
+        }
         lo.assign(static_cast<size_t>(n), 0);
         for (int i = 0; i < n; ++i) hi.push_back(z.causal ? std::max(0, std::min(m, i + 1 + m - n)) : m);
         r.dims = {1, kHeads, 1, n, m, d};
-        r.q = view(q.data(), n, d);
-        r.k = view(k.data(), m, d);
+        r.q = given(0, q, n, d);
+        r.k = given(1, k, m, d);
         r.scores.scale = static_cast<float>(1 / std::sqrt(d));
         r.scores.lo.data = lo.data();
         r.scores.hi.data = hi.data();
         r.scores.lo.stride[2] = r.scores.hi.stride[2] = 1;
         r.lse = lse.data();
-        r.observations = {{What::moment, view(v.data(), m, c), c, 0, 0, out.data(), nullptr, Kind::f32},
+        r.observations = {{What::moment, given(2, v, m, c), c, 0, 0, out.data(), nullptr, Kind::f32},
                           {What::entropy, {}, 0, 0, 0, h.data(), nullptr, Kind::f32},
                           {What::top, {}, 3, 0, 0, top.data(), nullptr, Kind::i64},
                           {What::received, {}, 0, 0, 0, got.data(), nullptr, Kind::f32}};
     }
 
+    View given(int which, const std::vector<float>& floats, int rows, int width) const {
+        if (z.kind == Kind::bf16) return view(halves[which].data(), rows, width, Kind::bf16);
+        return view(floats.data(), rows, width);
+    }
+
+    // What a result may be off by: weights, and gradients of logits, are rounded to bf16 where they multiply bf16.
+    double allowed(double want, double floats) const {
+        return z.kind == Kind::bf16 ? 5e-3 * (1 + std::fabs(want)) : floats;
+    }
+
     void run(const Kernels& kernels, int threads) {
         evaluate(r, kernels, threads);
-        const View of[4] = {view(g.data(), z.n, z.dv), {}, {}, {}},
-                   operands[4] = {view(dv.data(), z.m, z.dv), {}, {}, {}};
+        const View of[4] = {given(3, g, z.n, z.dv), {}, {}, {}}, operands[4] = {view(dv.data(), z.m, z.dv), {}, {}, {}};
         Gradients made{};
         made.request = &r;
         made.of = of;
@@ -134,14 +157,16 @@ void check_row(const std::string& name, const Call& call, int head, int i, Gathe
             sums.k[j * z.d + x] += ds * call.q[row * z.d + x];
         }
     }
-    for (int x = 0; x < z.dv; ++x) expect(name + " output", call.out[row * z.dv + x], o[x], 1e-5);
-    for (int x = 0; x < z.d; ++x) expect(name + " gradient of q", call.dq[row * z.d + x], dq[x], 5e-5);
+    for (int x = 0; x < z.dv; ++x) expect(name + " output", call.out[row * z.dv + x], o[x], call.allowed(o[x], 1e-5));
+    for (int x = 0; x < z.d; ++x)
+        expect(name + " gradient of q", call.dq[row * z.d + x], dq[x], call.allowed(dq[x], 5e-5));
 }
 
 void check(const Kernels& kernels, const Sizes& z, int threads) {
     Call call(z);
     call.run(kernels, threads);
-    const std::string name = std::string(kernels.name) + " n=" + std::to_string(z.n) + " m=" + std::to_string(z.m);
+    const std::string name = std::string(kernels.name) + (z.kind == Kind::bf16 ? " bf16" : "") +
+                             " n=" + std::to_string(z.n) + " m=" + std::to_string(z.m);
     Gathered sums;
     sums.k.resize(call.k.size());
     sums.v.resize(call.v.size());
@@ -153,13 +178,17 @@ void check(const Kernels& kernels, const Sizes& z, int threads) {
             expect(name + " received", call.got[head * z.m + j], want, 1e-5 * (1 + want));
         }
     }
-    for (size_t at = 0; at < sums.k.size(); ++at) expect(name + " gradient of k", call.dk[at], sums.k[at], 1e-4);
-    for (size_t at = 0; at < sums.v.size(); ++at) expect(name + " gradient of v", call.dv[at], sums.v[at], 1e-4);
+    for (size_t at = 0; at < sums.k.size(); ++at)
+        expect(name + " gradient of k", call.dk[at], sums.k[at], call.allowed(sums.k[at], 1e-4));
+    for (size_t at = 0; at < sums.v.size(); ++at)
+        expect(name + " gradient of v", call.dv[at], sums.v[at], call.allowed(sums.v[at], 1e-4));
 }
 
 void check_all(const Kernels& kernels) {
-    for (const Sizes& z : {Sizes{1, 1, 1, 1, false}, Sizes{70, 300, 40, 17, true}, Sizes{130, 130, 64, 64, true},
-                           Sizes{2, 4100, 16, 8, false}, Sizes{100, 37, 5, 3, true}})
+    for (const Sizes& z :
+         {Sizes{1, 1, 1, 1, false}, Sizes{70, 300, 40, 17, true}, Sizes{130, 130, 64, 64, true},
+          Sizes{2, 4100, 16, 8, false}, Sizes{100, 37, 5, 3, true}, Sizes{70, 300, 40, 17, true, Kind::bf16},
+          Sizes{130, 130, 64, 64, true, Kind::bf16}, Sizes{20, 700, 96, 33, false, Kind::bf16}})
         for (int threads : {1, 3}) check(kernels, z, threads);
 }
 
