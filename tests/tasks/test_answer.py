@@ -127,8 +127,9 @@ def test_a_folder_is_a_model_too_and_phases_come_in_order(folder: Path) -> None:
     )
     assert result.model == str(folder)
     phases = list(dict.fromkeys(phase for phase, _, _ in heard))
-    assert phases == ["loading", "reading", "answering", "evidence", "measuring"][: len(phases)]
+    assert phases == ["loading", "reading", "answering", "evidence", "measuring", "checking"][: len(phases)]
     assert phases[:3] == ["loading", "reading", "answering"]
+    assert (phases[-1] == "checking") == bool(result.text)
     reading = [(done, total) for phase, done, total in heard if phase == "reading"]
     assert reading[0][0] == 0
     assert reading[-1][0] == reading[-1][1]

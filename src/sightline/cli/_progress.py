@@ -28,6 +28,7 @@ _PHASES = {
     "writing": "Writing",
     "evidence": "Finding the evidence",
     "measuring": "Measuring the evidence",
+    "checking": "Asking whether the text supports it",
     "citing": "Measuring what each sentence rests on",
     "translating": "Translating",
 }

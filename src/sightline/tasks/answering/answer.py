@@ -60,8 +60,8 @@ def answer(
     `model` is a name as in `sightline.models.resolve`, or a loaded pair (model, tokenizer). The answer has at most
     `max_new_tokens` tokens; up to `citations` sentences are cited, measured out of the `shortlist` that have most
     relevance. `progress` is told of the phases "converting", "loading", "searching", "choosing", "reading",
-    "answering", "evidence" and "measuring", counted in tokens where they can be. `wrote` hears the answer piece by
-    piece as it is written; the pieces make up the answer's text.
+    "answering", "evidence", "measuring" and "checking", counted in tokens where they can be. `wrote` hears the answer
+    piece by piece as it is written; the pieces make up the answer's text.
 
     Time: searching, O(characters); reading what was chosen once, running the answer's tokens about `shortlist` + 5
     times more, and for each sentence measured reading again what follows it: `citations` of them, and
@@ -154,6 +154,7 @@ def _answer(
         spans = reading.sentences
         listed = ranked(reader, prompt.tokens, prompt.places, spans, tokens, shortlist=shortlist, log_prob=log_prob)
         most = spans[next(iter(listed.direct))]
+    tell("checking", 0, None)
     asked, lacking = check(prompt, text), check(prompt.lacking(most), text)
     support = find_support(reader, prompt.tokens, prompt.places, tokens, asked, lacking, log_prob=log_prob)
     return text, found, support
