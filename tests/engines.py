@@ -42,7 +42,8 @@ class Engine:
 
     def coarse(self, case: Case) -> torch.dtype | None:
         """What weights are rounded to where they multiply numbers of that dtype, if to anything."""
-        return torch.bfloat16 if self.instructions in ("avx512_bf16", "amx_bf16") and case.dtype == torch.bfloat16 else None
+        pairs = self.instructions in ("amx_bf16", "avx512_bf16") and case.dtype == torch.bfloat16
+        return torch.bfloat16 if pairs else None
 
 
 def _engines() -> list[Engine]:

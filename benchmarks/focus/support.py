@@ -1,4 +1,4 @@
-"""`python -m benchmarks.focus.support squad.jsonl.gz questions.txt rows.jsonl [model] [chosen|fresh]`: what is supported.
+"""`python -m benchmarks.focus.support squad.jsonl.gz questions.txt rows.jsonl [model] [chosen|fresh]`: support.
 
 Each question of SQuAD on a short passage is asked three ways: of the passage ("full"), of the passage without the
 sentences that hold the gold answer ("removed"), and, of the passage, a question of general knowledge that has nothing
