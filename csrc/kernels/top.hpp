@@ -146,7 +146,7 @@ __attribute__((noinline)) void sorted_at(const float* rows, int k, float* out) {
     store(out, v[k - 1]);
 }
 
-constexpr int kEarly = 12;     // tiles of which most rows have candidates: they are found along with the maxima
+constexpr int kEarly = 3072 / kTile;  // tiles of which most rows have candidates: they are found along with the maxima
 constexpr int kTogether = 16;  // rows whose candidates are found before any is inserted: fewer loops to leave early
 
 // Put `rounds` vectors of ranked numbers, one for every row, into kMany entries of the rows' lists, and what falls off
