@@ -125,10 +125,10 @@ INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, 
         bool some = false;
         for (int c = 0; k && c < rows.i1 - i0; ++c) some |= at.highest[i0 + c] > last[c];
         if (!some) continue;
-        if (bounded)
+        if (bounded) {  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
             for (int c = 0; c < rows.i1 - i0; ++c) store(at.maxima + c * kLanes, most[c]);
-        if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
             for (int c = 0; c < rows.i1 - i0; c += kLanes) sorted_at(at.maxima + c * kLanes, k, bound + c);
+        }
         if (!early) find_candidates(at, rows, mine, last, bounded ? bound : nullptr);
         fold_top(b, at, rows, j0, mine, k);
     }

@@ -39,7 +39,7 @@ INLINE void down_some(const float* e, const float* a, int rows, float* out) {
 // sum_i a_i e_ij over rows i0 ... i1 - 1, or the largest a_i e_ij: [width].
 template <bool kMax>
 __attribute__((noinline)) void down_columns(const Weights& w, int i0, int i1, const float* a, float* out) {
-    constexpr int kWide = kLanes == 16 ? (kTile < 256 ? 8 : 16) : 8;
+    constexpr int kWide = kLanes == 16 && kTile == 256 ? 16 : 8;
     int j = 0;
     for (; j + kWide * kLanes <= w.width; j += kWide * kLanes)
         down_some<kMax, kWide>(w.row(i0) + j, a + i0, i1 - i0, out + j);

@@ -69,7 +69,7 @@ struct Scratch {
 INLINE void find_bounds(const Block& b, Bounds* bounds) {
     const int together = !b.keys && direct(b) ? kRows : kGroupRows;
     for (int i = 0; i < b.rows; i += kGroupRows, ++bounds) {
-        *bounds = {INT_MAX, INT_MIN, INT_MIN, INT_MAX};
+        *bounds = {INT_MAX, 0, 0, INT_MAX};
         for (int k = i / together * together; k < i + together && k < b.rows; ++k) {
             const Row row = b.row[k];
             if (row.lo > bounds->every_lo) bounds->every_lo = row.lo;
@@ -85,8 +85,8 @@ INLINE void find_bounds(const Block& b, Bounds* bounds) {
 // tile.
 INLINE void find_spans(const Block& b, const Bounds* bounds, int j0, int width, Span* span) {
     for (int i = 0; i < b.rows; i += kGroupRows, ++span, ++bounds) {
-        span->from = bounds->lo > j0 ? static_cast<int>((static_cast<long>(bounds->lo) - j0) / kPanel * kPanel) : 0;
-        span->to = bounds->hi < j0 + width ? static_cast<int>(up(static_cast<long>(bounds->hi) - j0, kPanel)) : width;
+        span->from = bounds->lo > j0 ? (bounds->lo - j0) / kPanel * kPanel : 0;
+        span->to = bounds->hi < j0 + width ? static_cast<int>(up(bounds->hi - j0, kPanel)) : width;
         if (span->from >= span->to) span->from = span->to = 0;
         span->whole = bounds->every_lo <= j0 && bounds->every_hi >= j0 + width;
     }

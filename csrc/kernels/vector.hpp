@@ -32,15 +32,12 @@ constexpr int kLanes = 4;
 constexpr int kRegisterRows = 6;
 #endif
 constexpr int kPanel = 2 * kLanes;
+// kTile: keys scored at a time; tiles start at its multiples, whatever the rows. kGroupRows: rows multiplied at once,
+// those of a register tile or of a matrix register.
 #if defined(__AMX_BF16__)
-constexpr int kTile = 128;  // keys scored at a time; tiles start at its multiples, whatever the rows
+constexpr int kTile = 128, kGroupRows = 16;
 #else
-constexpr int kTile = 256;
-#endif
-#if defined(__AMX_BF16__)
-constexpr int kGroupRows = 16;  // rows multiplied at once: those of a matrix register
-#else
-constexpr int kGroupRows = kRegisterRows;  // rows multiplied at once
+constexpr int kTile = 256, kGroupRows = kRegisterRows;
 #endif
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));

@@ -295,6 +295,21 @@ def test_logits_may_climb_from_tile_to_tile(
     assert torch.equal(sl.attention(q, k, v, mask=mask, scale=0.25, backend="cpu"), seen.output)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_without_keys_beside_rows_with_later_ones(dtype: torch.dtype, instructions: str) -> None:
+    q, k, v = tensors(1, 2, 1, 48, 1100, 32, 32, dtype)
+    lo = torch.cat([torch.full((16,), 900), torch.full((32,), 500)])
+    hi = torch.cat([torch.full((16,), 900), torch.full((32,), 1050)])
+    asked = {"entropy": sl.Entropy(), "received": sl.Received(), "top": sl.TopK(4)}
+    seen = sl.observe(q, k, v, asked, mask=sl.Intervals(lo, hi), backend="cpu")
+    exact = sl.observe(q.double(), k.double(), v.double(), asked, mask=sl.Intervals(lo, hi), backend="dense")
+    assert not seen.output[:, :, :16].any()
+    assert (seen["top"][:, :, :16] == -1).all()
+    close("output", seen.output, exact.output, 1e-5 if dtype == torch.float32 else 2e-2)
+    for name in ("entropy", "received"):
+        close(name, seen[name], exact[name], 2e-5)
+
+
 def test_rows_may_begin_at_tiles_of_their_own(instructions: str) -> None:
     q, k, v = tensors(1, 1, 1, 100, 1024, 32, 32, torch.float32)
     begin = 256 * (torch.arange(100) % 3)
