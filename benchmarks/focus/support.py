@@ -137,11 +137,13 @@ def main(squad: str, world: str, target: str, model: str = models.DEFAULT, part:
     network, tokenizer = models.load(model)
     path = Path(target)
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if any(entry["part"] != part for entry in done):
+        raise ValueError(f"{path} holds answers on other passages than the {part!r} ones; name another file")
     known = {entry["item"] for entry in done}
     questions = [line.strip() for line in Path(world).read_text().splitlines() if line.strip()]
     for at, item in enumerate(items(Path(squad), questions, part)):
         if at not in known:
-            done.append({"item": at, "rows": list(examined(network, item, tokenizer))})
+            done.append({"item": at, "part": part, "rows": list(examined(network, item, tokenizer))})
             with path.open("a") as file:
                 file.write(json.dumps(done[-1], ensure_ascii=False) + "\n")
     print(f"{model}, {part} passages:", *report([row for entry in done for row in entry["rows"]]), sep="\n")

@@ -74,18 +74,6 @@ INLINE void ask(const char* p, long at) {
         if (kSize >= 64 || at % 64 == 0) __builtin_prefetch(p + at + line, 0, 2);
 }
 
-// The sums of kLanes vectors, in order, in the first. The others are lost.
-template <int kHalf = kLanes / 2>
-INLINE void add_lanes(Floats* v) {
-    constexpr auto all = std::make_integer_sequence<int, kLanes>{};
-#pragma GCC unroll 8
-    for (int i = 0; i < kHalf; ++i) {
-        const Ints a = (Ints)v[i], b = (Ints)v[i + kHalf];
-        v[i] = (Floats)interleaved<false>(a, b, all) + (Floats)interleaved<true>(a, b, all);
-    }
-    if constexpr (kHalf > 1) add_lanes<kHalf / 2>(v);
-}
-
 // Queries as rows of words padded with zeros to whole vectors.
 void pad_queries(const Block& b, const void* queries, uint32_t* out) {
     const long words = depth(*b.request), padded = up(words, kLanes);

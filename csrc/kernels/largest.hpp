@@ -121,14 +121,17 @@ INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, 
                             : largest_lanes<false>(mine + c * kTile, span, 0, nullptr);
         }
         for (int c = rows.i1 - i0; c < kTogether; ++c) most[c] = splat(-INFINITY);
-        for (int c = 0; c < kTogether; c += kLanes) store(at.highest + i0 + c, largest_of_each(most + c));
+        if (bounded)
+            for (int c = 0; c < rows.i1 - i0; ++c) store(at.maxima + c * kLanes, most[c]);
+        for (int c = 0; c < kTogether; c += kLanes) {
+            largest_lane(most + c);
+            store(at.highest + i0 + c, most[c]);
+        }
         bool some = false;
         for (int c = 0; k && c < rows.i1 - i0; ++c) some |= at.highest[i0 + c] > last[c];
         if (!some) continue;
-        if (bounded) {  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
-            for (int c = 0; c < rows.i1 - i0; ++c) store(at.maxima + c * kLanes, most[c]);
+        if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
             for (int c = 0; c < rows.i1 - i0; c += kLanes) sorted_at(at.maxima + c * kLanes, k, bound + c);
-        }
         if (!early) find_candidates(at, rows, mine, last, bounded ? bound : nullptr);
         fold_top(b, at, rows, j0, mine, k);
     }

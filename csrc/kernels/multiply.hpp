@@ -171,6 +171,7 @@ INLINE void multiply_pairs(const Pair* a, long a_row, const Pair* b, long length
 // The first group of `rows` rows of `a` [., depth] times columns in panels `length` words long, into c [., columns]:
 // c = a b, or with `shift`, c = shift_r c + a b. A group of pairs is multiplied whole, for matrix registers round in an
 // order of their own, and which rows share one with others must not change a bit: there is room for it in a and c.
+// Nothing is done beside it there.
 template <class Word, class Beside>
 INLINE void multiply_group(int rows, const Word* a, long a_row, const Word* b, long length, long depth, long columns,
                            float* c, long c_row, const float* shift, Beside& beside) {

@@ -156,8 +156,8 @@ INLINE void settle_ahead(const Powers& of, const Folds& folds, int j0, const Obs
     Nothing nothing;
     const auto finish = [&](int group, Work& work) {
         if (work.finish()) return;
-        multiply_keys(b, at, keys, group, of.logits(group * kGroupRows),
-                      nothing);  // powers may have taken the logits' place
+        // Powers may have taken the logits' place.
+        multiply_keys(b, at, keys, group, of.logits(group * kGroupRows), nothing);
         for (int i = group * kGroupRows; i < b.rows && i < (group + 1) * kGroupRows; ++i)
             move_reference(b, at, i, of.unit, slack(folds));
         group_powers<kSlope, false, true>(of, group, j0);
@@ -198,7 +198,7 @@ INLINE void settle_after(const Powers& of, const Folds& folds, int j0, int width
 }
 
 // Here one group after the other, so that its logits stay in the nearest cache: where products run on matrix registers,
-// and memory is what they wait for.
+// and memory is what they wait for. Every group's logits take the same place, where no weights may be kept.
 template <bool kSlope, bool kPaired, bool kKept>
 INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, float scale, int before) {
     const Block& b = of.b;

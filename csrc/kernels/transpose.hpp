@@ -30,21 +30,25 @@ INLINE void transpose(Ints (&v)[kLanes]) {
     }
 }
 
-// The largest number of each of the vectors from `from` on, in order: halves of two are laid side by side and compared.
-template <int kCount = kLanes>
-INLINE Floats largest_of_each(const Floats* from) {
+// Each of the kLanes vectors from `v` on joined to one number, in order, in the first; the others are lost. Halves of
+// two are laid side by side and joined.
+template <int kHalf = kLanes / 2, class Join>
+INLINE void join_lanes(Floats* v, Join join) {
     constexpr auto all = std::make_integer_sequence<int, kLanes>{};
-    if constexpr (kCount > 1) {
-        Floats half[kCount / 2];
 #pragma GCC unroll 8
-        for (int i = 0; i < kCount / 2; ++i) {
-            const Ints a = (Ints)from[i], b = (Ints)from[i + kCount / 2];
-            half[i] = larger((Floats)interleaved<false>(a, b, all), (Floats)interleaved<true>(a, b, all));
-        }
-        return largest_of_each<kCount / 2>(half);
-    } else {
-        return *from;
+    for (int i = 0; i < kHalf; ++i) {
+        const Ints a = (Ints)v[i], b = (Ints)v[i + kHalf];
+        v[i] = join((Floats)interleaved<false>(a, b, all), (Floats)interleaved<true>(a, b, all));
     }
+    if constexpr (kHalf > 1) join_lanes<kHalf / 2>(v, join);
+}
+
+INLINE void add_lanes(Floats* v) {
+    join_lanes(v, [](Floats a, Floats b) __attribute__((always_inline)) { return a + b; });
+}
+
+INLINE void largest_lane(Floats* v) {
+    join_lanes(v, [](Floats a, Floats b) __attribute__((always_inline)) { return larger(a, b); });
 }
 
 }  // namespace
