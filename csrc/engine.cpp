@@ -146,6 +146,7 @@ void run_task(const Request& r, const Kernels& k, const Plan& plan, const Packed
     b.keys = packed.keys(head);
     b.values = values.data();
     b.field = packed.field(head);
+    b.overlap = k.overlaps;
     b.first_head = t.head0;
     b.windows = t.windows.data();
     for (int i = t.i0; i < t.i1; i += plan.rows) {
@@ -223,7 +224,8 @@ void run_few(const Request& r, const Kernels& k, const Plan& plan, int threads) 
 
 }  // namespace
 
-void evaluate(const Request& r, const Kernels& k, int threads) {
+void evaluate(const Request& r, const Kernels& set, int threads) {
+    const Kernels& k = suited(set, r);
     const Plan plan(r, k.tile, threads);
     if (plan.few) run_few(r, k, plan, threads);
     else run_many(r, k, plan, threads);

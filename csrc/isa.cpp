@@ -29,25 +29,43 @@ bool matrices_granted() {
 }  // namespace
 #endif
 
-const std::vector<const Kernels*>& usable() {
-    static const std::vector<const Kernels*> found = [] {
-        std::vector<const Kernels*> all;
+namespace {
+
+// The tables that run here, best first.
+std::vector<Kernels> found() {
+    std::vector<Kernels> all;
 #ifdef SIGHTLINE_X86
-        __builtin_cpu_init();
-        const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-        const bool pairs = wide && __builtin_cpu_supports("avx512bf16");
+    __builtin_cpu_init();
+    const bool wide = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    const bool pairs = wide && __builtin_cpu_supports("avx512bf16");
 #ifdef SIGHTLINE_AMX
-        if (pairs && matrices_granted()) all.push_back(&amx_bf16);
+    if (pairs && matrices_granted()) all.push_back(amx_bf16);
 #endif
-        if (pairs) all.push_back(&avx512_bf16);
-        if (wide) all.push_back(&avx512);
-        if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(&avx2);
+    if (pairs) all.push_back(avx512_bf16);
+    if (wide) all.push_back(avx512);
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(avx2);
+    // Intel's two pipes for wide vectors are those of the multiply-adds.
+    for (Kernels& k : all) k.overlaps &= !__builtin_cpu_is("intel");
 #endif
-        all.push_back(&generic);
-        return all;
+    all.push_back(generic);
+    return all;
+}
+
+}  // namespace
+
+const std::vector<const Kernels*>& usable() {
+    static std::vector<Kernels> tables = found();
+    static const std::vector<const Kernels*> all = [] {
+        std::vector<const Kernels*> some;
+        for (const Kernels& k : tables) some.push_back(&k);
+#ifdef SIGHTLINE_AMX
+        // Matrix registers take no floats: registers and tiles of the next set are shaped for those.
+        if (tables[0].name == amx_bf16.name) tables[0].floats = &tables[1];
+#endif
+        return some;
     }();
-    return found;
+    return all;
 }
 
 }  // namespace sightline

@@ -45,6 +45,7 @@ struct Block {
     const char* keys;           // packed for the whole head; none: packed tile by tile
     const char* const* values;  // one per moment
     const char* field;          // the field's values, packed likewise
+    bool overlap;               // take exponentials beside products: see Kernels
     State state;
     char* scratch;
     float* strip;            // [tiles, strip_rows, tile] unnormalised weights; none if nothing needs settled ones
@@ -100,6 +101,9 @@ struct Kernels {
     const char* name;
     int panel;  // keys side by side in packed operands
     int tile;   // keys scored at a time; tiles start at its multiples, whatever the rows
+    // Exponentials cost less beside products: registers are left beside those of a product, and the processor's vector
+    // pipes are not all for multiply-adds.
+    bool overlaps;
 
     std::size_t (*scratch_bytes)(const Request&);
     std::size_t (*state_bytes)(const Request&);
@@ -119,7 +123,13 @@ struct Kernels {
     void (*sweep)(const Block&);  // settled reductions, from the strip
 
     BackwardKernels backward;
+
+    const Kernels* floats = nullptr;  // the better ones for queries that are no bf16, where these are not
 };
+
+ALWAYS_INLINE const Kernels& suited(const Kernels& set, const Request& r) {
+    return r.q.kind == Kind::bf16 || !set.floats ? set : *set.floats;
+}
 
 ALWAYS_INLINE int heads_of(const Observation& o, const Dims& d, int query_head) {
     return static_cast<int>(static_cast<long>(query_head) * o.operand.heads / d.h);

@@ -155,10 +155,13 @@ void pack_down(const View& f, int width, bool paired, int batch, int head, int j
     alignas(64) float row[kWidest + kPanel] = {};
     for (int j = j0; j < up(j1, kPanel); ++j) {
         prefetch_row(f, batch, head, j + kAhead, width);
-        if (j < j1) read_floats(f, f.at(batch, head, j), step, width, row);
-        else std::memset(row, 0, sizeof row);
+        const long at = f.at(batch, head, j);
+        const float* from = row;
+        if (j >= j1) std::memset(row, 0, sizeof row);
+        else if (f.kind == Kind::f32 && step == 1 && width == padded) from = static_cast<const float*>(f.data) + at;
+        else read_floats(f, at, step, width, row);
         for (int c = 0; c < padded; c += kPanel)
-            std::memcpy(reinterpret_cast<float*>(out) + c * length + (j - j0) * kPanel, row + c,
+            std::memcpy(reinterpret_cast<float*>(out) + c * length + (j - j0) * kPanel, from + c,
                         sizeof(float) * kPanel);
     }
 }

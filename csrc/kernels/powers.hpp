@@ -77,8 +77,7 @@ INLINE void group_powers(const Powers& of, int group, int j0) {
     }
 }
 
-// Whether exponentials cost less beside a product: where registers are left beside its sums, and pipes beside those of
-// its multiply-adds. Processors with matrix registers have none of the latter.
+// Whether exponentials may run beside a product: where registers are left beside its sums.
 #if defined(__AVX512F__)
 constexpr bool kOverlaps = !kMatrices;
 #else

@@ -219,7 +219,7 @@ __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds,
                                            int before) {
     const Block& b = of.b;
     constexpr bool kInTurn = kMatrices && kPaired;
-    const Observation* o = kOverlaps && b.keys && b.values ? first_moment(*b.request) : nullptr;
+    const Observation* o = kOverlaps && b.overlap && b.keys && b.values ? first_moment(*b.request) : nullptr;
     const auto run = [&] {
         if constexpr (kInTurn)
             if (b.keys && !(kKept && of.weights == of.at.tile))
