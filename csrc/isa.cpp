@@ -45,24 +45,34 @@ std::vector<Kernels> found() {
     if (pairs) all.push_back(avx512_bf16);
     if (wide) all.push_back(avx512);
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) all.push_back(avx2);
-    // Intel's two pipes for wide vectors are those of the multiply-adds.
-    for (Kernels& k : all) k.overlaps &= !__builtin_cpu_is("intel");
 #endif
     all.push_back(generic);
     return all;
 }
+
+#ifdef SIGHTLINE_X86
+// Intel multiplies wide vectors in the two pipes that do everything else to them too: exponentials gain nothing beside
+// products. It multiplies pairs of bf16 half as fast as floats: few rows are better off as those. So are floats in
+// registers and tiles that are not shaped for matrices.
+void suit_intel(std::vector<Kernels>& tables) {
+    for (Kernels& k : tables) {
+        k.overlaps = false;
+        if (k.name != avx512.name) continue;
+        for (Kernels* better = tables.data(); better < &k; ++better) better->vectors = &k;
+    }
+}
+#endif
 
 }  // namespace
 
 const std::vector<const Kernels*>& usable() {
     static std::vector<Kernels> tables = found();
     static const std::vector<const Kernels*> all = [] {
+#ifdef SIGHTLINE_X86
+        if (__builtin_cpu_is("intel")) suit_intel(tables);
+#endif
         std::vector<const Kernels*> some;
         for (const Kernels& k : tables) some.push_back(&k);
-#ifdef SIGHTLINE_AMX
-        // Matrix registers take no floats: registers and tiles of the next set are shaped for those.
-        if (tables[0].name == amx_bf16.name) tables[0].floats = &tables[1];
-#endif
         return some;
     }();
     return all;

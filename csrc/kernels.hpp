@@ -25,7 +25,8 @@ struct State {
     float* mass;       // [rows, lanes] sum of e^(s - reference)
     float* slope;      // [rows, lanes] sum of e^(s - reference) log2 e^(s - reference); none without an entropy
     float* moments;    // one [rows, width] after the other
-    int64_t* top;      // [rows, tops] the largest logits and their keys, best first: see `ranked`
+    float* top;        // [rows, tops] the largest logits, best first; -inf where there are fewer keys
+    int* top_keys;     // [rows, tops] theirs; -1 there
 };
 
 // Part of a settled reduction that one task sums up: rows row0 ... and columns col0 ... of one head's result, `each`
@@ -101,6 +102,7 @@ struct Kernels {
     const char* name;
     int panel;  // keys side by side in packed operands
     int tile;   // keys scored at a time; tiles start at its multiples, whatever the rows
+    int few;    // rows, at most, whose keys are read as they lie
     // Exponentials cost less beside products: registers are left beside those of a product, and the processor's vector
     // pipes are not all for multiply-adds.
     bool overlaps;
@@ -124,11 +126,12 @@ struct Kernels {
 
     BackwardKernels backward;
 
-    const Kernels* floats = nullptr;  // the better ones for queries that are no bf16, where these are not
+    const Kernels* vectors = nullptr;  // better ones for floats and for few rows, where these are not: see usable()
 };
 
 ALWAYS_INLINE const Kernels& suited(const Kernels& set, const Request& r) {
-    return r.q.kind == Kind::bf16 || !set.floats ? set : *set.floats;
+    const bool dense = r.q.kind == Kind::bf16 && r.dims.n * r.dims.group() > set.few;
+    return dense || !set.vectors ? set : *set.vectors;
 }
 
 ALWAYS_INLINE int heads_of(const Observation& o, const Dims& d, int query_head) {

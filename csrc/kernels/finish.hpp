@@ -69,16 +69,15 @@ INLINE void finish_row(const Block& b, int i, const Observation& o, const Settle
             break;
         }
         case What::peak: {
-            const int64_t first = b.state.top[listed(i, 0, folds.top)];
-            const int key = key_of(first);
-            const double x = double{logit_of(first)} * remaining_scale(r);
+            const int first = listed(i, 0, folds.top), key = b.state.top_keys[first];
+            const double x = double{b.state.top[first]} * remaining_scale(r);
             put_element(o.out, o.out_kind, at, key >= 0 ? static_cast<float>(std::exp(x - s.reference) / s.total) : 0);
             static_cast<int64_t*>(o.out_keys)[at] = key;
             break;
         }
         case What::top: {
             int64_t* keys = static_cast<int64_t*>(o.out) + at * o.count;
-            for (int k = 0; k < o.count; ++k) keys[k] = key_of(b.state.top[listed(i, k, folds.top)]);
+            for (int k = 0; k < o.count; ++k) keys[k] = b.state.top_keys[listed(i, k, folds.top)];
             break;
         }
         default:

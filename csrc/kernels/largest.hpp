@@ -18,14 +18,12 @@ INLINE void by_panels(Span span, Use use) {
     }
 }
 
-// The largest of a row's logits, lane by lane; with kCut, also which of them are above `cut`, all of `bits` being 0.
-template <bool kCut>
-INLINE Floats largest_lanes(const float* x, Span span, float cut, uint16_t* bits) {
+// The largest of a row's logits, lane by lane.
+INLINE Floats largest_lanes(const float* x, Span span) {
     Floats most[2] = {splat(-INFINITY), splat(-INFINITY)};
     by_panels(span, [&](int j) __attribute__((always_inline)) {
         most[0] = larger(load(x + j), most[0]);
         most[1] = larger(load(x + j + kLanes), most[1]);
-        if (kCut) set_above(x, j, cut, bits);
     });
     return larger(most[0], most[1]);
 }
@@ -40,7 +38,7 @@ __attribute__((noinline)) void closer_above(const float* x, Span span, int k, ui
     const float bound = at_least(x + span.from, span.to - span.from, k);
     alignas(64) uint16_t fewer[kWords] = {};
     if (bound == -INFINITY) return;
-    find_above(x, span, just_below(bound), fewer);
+    find_above(x, span, just_below(splat(bound))[0], fewer);
     for (int w = 0; w < kWords; ++w) bits[w] &= fewer[w];
 }
 
@@ -50,90 +48,95 @@ struct Rows {
     uint16_t* bits;
 };
 
-// Fold those into the rows' lists: first all are found, then each round inserts one of every row. tile: the first
-// row's.
-INLINE void fold_top(const Block& b, const Scratch& at, const Rows& rows, int j0, const float* tile, int k) {
-    alignas(64) int words[kTogether * kWords + kBits];
-    int next[kTogether];  // where a row's numbers go, were all candidates of the rows before it its own too
-    int rounds[kTogether / kLongs], full = 0, total = 0;
-    const int parts = (rows.i1 - rows.i0 + kLongs - 1) / kLongs;
-    for (int part = 0; part < parts; ++part) {
-        int most = 0;
-        for (int lane = 0; lane < kLongs; ++lane) {
-            const int c = part * kLongs + lane, i = rows.i0 + c;
-            uint16_t* mine = rows.bits + c * kWords;
-            int count = count_bits(mine);
-            if (count > 2 * k + kBits) {
-                closer_above(tile + c * kTile, at.span[i / kGroupRows], k, mine);
-                count = count_bits(mine);
-            }
-            full += list_bits(any(mine), c * kWords, words + full);
-            next[c] = (part * kTile - total) * kLongs + lane;
-            total += count;
-            most = count > most ? count : most;
-        }
-        rounds[part] = most;
-        for (int64_t *x = at.numbers + part * kTile * kLongs, *end = x + most * kLongs; x < end; x += kLongs)
-            store(x, kNone - Longs{});
-    }
-    if (!total) return;
-    int* place = at.places;
-    for (int w = 0; w < full; ++w) place += list_bits(rows.bits[words[w]], words[w] * kBits, place);
-    for (int f = 0; f < total; ++f) {
-        const unsigned where = static_cast<unsigned>(at.places[f]);
-        at.numbers[next[where / kTile] + f * kLongs] = ranked(tile[where], j0 + static_cast<int>(where % kTile));
-    }
-    for (int part = 0; part < parts; ++part)
-        insert_all(b.state.top + listed(rows.i0 + part * kLongs, 0, k), k, at.numbers + part * kTile * kLongs,
-                   rounds[part]);
-}
-
-// What may be among a row's k largest, where its largest logit is above its list's last. bound: that many are no
-// smaller.
-INLINE void find_candidates(const Scratch& at, const Rows& rows, const float* tile, const float* last,
-                            const float* bound) {
+// Fewer of them, where a row has many: logits may ascend. tile: the first row's.
+__attribute__((noinline)) void leave_out(const Scratch& at, const Rows& rows, const float* tile, int k) {
     for (int i = rows.i0; i < rows.i1; ++i) {
         const int c = i - rows.i0;
-        if (!(at.highest[i] > last[c])) continue;
-        // Equals of the list's last come later and lose; equals of a bound may be among the largest.
-        const float cut = bound && bound[c] > last[c] ? just_below(bound[c]) : last[c];
-        find_above(tile + c * kTile, at.span[i / kGroupRows], cut, rows.bits + c * kWords);
+        uint16_t* mine = rows.bits + c * kWords;
+        if (count_bits(mine) > 2 * k + kBits) closer_above(tile + c * kTile, at.span[i / kGroupRows], k, mine);
     }
 }
 
-// The largest logit of rows `first` ... `end` - 1 of a tile, and lists of more of them. tile: the first's row; before:
-// how many tiles have been folded.
-INLINE void fold_largest(const Block& b, const Folds& folds, const Scratch& at, int first, int end, int j0,
-                         const float* tile, int before) {
+// Have them wait.
+INLINE void add_waiting(const Scratch& at, const Rows& rows, int j0, const float* tile, int k) {
+    constexpr int kMaps = kTogether * kWords / kMap;
+    uint32_t some[kMaps];
+    int full = 0;
+    for (int map = 0; map < kMaps; ++map) full += __builtin_popcount(some[map] = any(rows.bits + map * kMap));
+    if (2 * full > kMaps * kMap) leave_out(at, rows, tile, k);
+    for (int map = 0; map < kMaps; ++map) {
+        for (uint32_t words = some[map]; words; words &= words - 1) {
+            const unsigned word = static_cast<unsigned>(map * kMap + __builtin_ctz(words));
+            const int row = static_cast<int>(word / kWords), key = static_cast<int>(word % kWords * kBits);
+            at.waiting.add(rows.i0 + row, rows.bits[word], tile + word * kBits, j0 + key);
+        }
+    }
+}
+
+// Have the lists of rows i0 ... i1 - 1 take in what waits.
+INLINE void take_all(const Block& b, const Scratch& at, int i0, int i1, int k) {
+    for (int i = i0; i < i1; i += kLanes) take_in(b.state.top, b.state.top_keys, k, at.waiting, i);
+}
+
+// What a logit must exceed to be among a row's k largest so far, for kLanes rows from `i` on: its list's last, for
+// equals come later and lose, or else what is just below a number that k of them are no smaller than. Such a number is
+// the k-th of the maxima of kLanes parts of them, those of this tile among them.
+INLINE Floats cuts(const Scratch& at, int i, int k, Floats last) {
+    if (k > kLanes) return last;
+    const Floats bound = k == 1 ? load(at.maxima + i) : sorted_at(at.maxima + i * kLanes, k);
+    return pick(bound > last, just_below(bound), last);
+}
+
+// The largest logit of rows `first` ... `end` - 1 of a tile, and of parts of all of a row where lists are asked for.
+// tile: the first's row; before: how many tiles have been folded.
+INLINE void fold_largest(const Folds& folds, const Scratch& at, int first, int end, const float* tile, int before) {
     const int k = folds.top;
-    const bool bounded = !before && k > 1 && k <= kLanes, early = k && before && before < kEarly;
+    const auto gather = [&](float* x, Floats of_tile) __attribute__((always_inline)) {
+        store(x, before ? larger(of_tile, load(x)) : of_tile);
+    };
+    for (int i0 = first; i0 < end; i0 += kLanes) {
+        Floats most[kLanes];
+        const int rows = end - i0 < kLanes ? end - i0 : kLanes;
+        for (int c = 0; c < rows; ++c)
+            most[c] = largest_lanes(tile + (i0 - first + c) * kTile, at.span[(i0 + c) / kGroupRows]);
+        for (int c = rows; c < kLanes; ++c) most[c] = splat(-INFINITY);
+        for (int c = 0; k > 1 && c < rows; ++c) gather(at.maxima + (i0 + c) * kLanes, most[c]);
+        largest_lane(most);
+        store(at.highest + i0, most[0]);
+        if (k == 1) gather(at.maxima + i0, most[0]);
+    }
+}
+
+// Then what those lists ask for, which some may wait for. Its branches hang on logits just made: the processor guesses
+// them wrong less dearly where other work lies between.
+INLINE void fold_top(const Block& b, const Folds& folds, const Scratch& at, int first, int end, int j0,
+                     const float* tile, int before) {
+    const int k = folds.top;
+    if (!k) return;
     for (int i0 = first; i0 < end; i0 += kTogether) {
-        alignas(64) uint16_t bits[kTogether * kWords];
-        float last[kTogether], bound[kTogether];
-        const Rows rows{i0, i0 + kTogether < end ? i0 + kTogether : end, bits};
+        const int i1 = i0 + kTogether < end ? i0 + kTogether : end;
         const float* mine = tile + (i0 - first) * kTile;
-        if (k) std::memset(bits, 0, sizeof bits);
-        Floats most[kTogether];
-        for (int c = 0; c < rows.i1 - i0; ++c) {
-            const Span span = at.span[(i0 + c) / kGroupRows];
-            if (k) last[c] = logit_of(b.state.top[listed(i0 + c, k - 1, k)]);
-            most[c] = early ? largest_lanes<true>(mine + c * kTile, span, last[c], bits + c * kWords)
-                            : largest_lanes<false>(mine + c * kTile, span, 0, nullptr);
-        }
-        for (int c = rows.i1 - i0; c < kTogether; ++c) most[c] = splat(-INFINITY);
-        if (bounded)
-            for (int c = 0; c < rows.i1 - i0; ++c) store(at.maxima + c * kLanes, most[c]);
+        alignas(64) float cut[kTogether];
+        Ints some{};
         for (int c = 0; c < kTogether; c += kLanes) {
-            largest_lane(most + c);
-            store(at.highest + i0 + c, most[c]);
+            const Floats last = load(b.state.top + listed(i0 + c, k - 1, k));
+            store(cut + c, last);
+            some |= load(at.highest + i0 + c) > last;
         }
-        bool some = false;
-        for (int c = 0; k && c < rows.i1 - i0; ++c) some |= at.highest[i0 + c] > last[c];
-        if (!some) continue;
-        if (bounded)  // at least k logits are no smaller than the k-th of the maxima of kLanes parts
-            for (int c = 0; c < rows.i1 - i0; c += kLanes) sorted_at(at.maxima + c * kLanes, k, bound + c);
-        if (!early) find_candidates(at, rows, mine, last, bounded ? bound : nullptr);
-        fold_top(b, at, rows, j0, mine, k);
+        if (!any_lane(some)) continue;
+        alignas(64) uint16_t bits[kTogether * kWords] = {};
+        const Rows rows{i0, i1, bits};
+        for (int c = 0; c < kTogether && before < kEarly; c += kLanes)
+            store(cut + c, cuts(at, i0 + c, k, load(cut + c)));
+        for (int i = i0; i < i1; ++i) {
+            const int c = i - i0;
+            if (before >= kEarly && !(at.highest[i] > cut[c])) continue;
+            find_above(mine + c * kTile, at.span[i / kGroupRows], cut[c], bits + c * kWords);
+        }
+        add_waiting(at, rows, j0, mine, k);
+        Ints full{};
+        for (int c = 0; c < kTogether; c += kLanes) full |= load<Ints>(at.waiting.counts + i0 + c) >= splat(kWaiting);
+        if (any_lane(full)) take_all(b, at, i0, i1, k);
     }
 }
 
@@ -167,7 +170,7 @@ INLINE void move_references(const Block& b, const Scratch& at, int i0, int i1, f
 
 // One row's, all of whose logits in a tile count.
 INLINE void move_reference(const Block& b, const Scratch& at, int i, float unit, float slack) {
-    const Floats highest = largest_lanes<false>(at.tile + i * kTile, {0, kTile}, 0, nullptr);
+    const Floats highest = largest_lanes(at.tile + i * kTile, {0, kTile});
     const Turn turn(splat(b.state.reference[i]), splat(largest(highest)), unit, slack);
     b.state.reference[i] = turn.reference[0];
     at.offset[i] = turn.offset[0];

@@ -185,7 +185,8 @@ INLINE void settle_after(const Powers& of, const Folds& folds, int j0, int width
     const int groups = groups_of(b);
     products(b, at, 0, groups, j0, width);
     score(b, 0, b.rows, j0, width, scale, at.tile);
-    fold_largest(b, folds, at, 0, b.rows, j0, at.tile, before);
+    fold_largest(folds, at, 0, b.rows, at.tile, before);
+    fold_top(b, folds, at, 0, b.rows, j0, at.tile, before);  // before powers may take the logits' place
     move_references(b, at, 0, b.rows, of.unit, slack(folds));
     for (int group = 0; group < (o ? 1 : groups); ++group) group_powers<kSlope, kPaired, kKept>(of, group, j0);
     if (!o) return;
@@ -207,10 +208,11 @@ INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, flo
         const int first = group * kGroupRows, end = first + kGroupRows < b.rows ? first + kGroupRows : b.rows;
         products(b, at, group, group + 1, j0, width);
         if (!at.span[group].whole || shaped(b.request->scores)) score(b, first, end, j0, width, scale, at.tile);
-        fold_largest(b, folds, at, first, end, j0, at.tile, before);
+        fold_largest(folds, at, first, end, at.tile, before);
         move_references(b, at, first, end, of.unit, slack(folds));
         of.first = first;
         group_powers<kSlope, kPaired, kKept>(of, group, j0);
+        fold_top(b, folds, at, first, end, j0, at.tile, before);
     }
 }
 
@@ -243,6 +245,7 @@ void settle(Block& b) {
     const bool kept = b.strip || !folds.all_paired;
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
     find_bounds(b, at.bounds);
+    if (folds.top) std::memset(at.waiting.counts, 0, sizeof(int) * kRows);
     int before = 0;  // tiles
     for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, ++before) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
@@ -264,6 +267,7 @@ void settle(Block& b) {
                     sizeof(float) * static_cast<size_t>(b.rows));
         clear_outside(b, at, width, weights);
     }
+    if (folds.top) take_all(b, at, 0, b.rows, folds.top);
 }
 
 size_t scratch_bytes(const Request& r) {

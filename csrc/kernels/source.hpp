@@ -29,7 +29,13 @@ INLINE V load_as(const char* p, long bytes) {
     else return load_part<V>(p, bytes);
 }
 
-INLINE Words widened(Shorts x) { return __builtin_convertvector(x, Words); }
+INLINE Words widened(Shorts x) {
+#if defined(__AVX512F__)
+    return (Words)_mm512_cvtepu16_epi32((__m256i)x);  // GCC makes two halves of it otherwise
+#else
+    return __builtin_convertvector(x, Words);
+#endif
+}
 
 INLINE Floats from_halves(Shorts x) {
 #if defined(__AVX512F__)

@@ -38,7 +38,8 @@ State carve(const Request& r, Carver& at) {
     s.mass = at.take<float>(kRows * kLanes);
     s.slope = at.take<float>(kRows * kLanes);
     s.moments = at.take<float>(static_cast<size_t>(kRows * folds.moments));
-    s.top = at.take<int64_t>(static_cast<size_t>(kRows * folds.top));
+    s.top = at.take<float>(static_cast<size_t>(kRows * folds.top));
+    s.top_keys = at.take<int>(static_cast<size_t>(kRows * folds.top));
     return s;
 }
 
@@ -59,7 +60,7 @@ void start(const Request& r, State& s) {
     for (int i = 0; i < kRows + kLanes; ++i) s.reference[i] = -INFINITY;
     for (int i = 0; i < kRows * kLanes; ++i) s.mass[i] = s.slope[i] = 0;
     for (long i = 0; i < kRows * folds.moments; ++i) s.moments[i] = 0;
-    for (int i = 0; i < kRows * folds.top; ++i) s.top[i] = kNone;
+    for (int i = 0; i < kRows * folds.top; ++i) s.top[i] = -INFINITY, s.top_keys[i] = -1;
 }
 
 // Bring row i of a state to another reference: 2^d times everything linear; the slope is affine. unit: log2 e times
@@ -95,7 +96,7 @@ void merge(const Request& r, int rows, State& a, const State& given) {
                 store(into + c, fma(splat(fa), load(into + c), fb * load(from + c)));
             base += kRows * columns;
         }
-        merge_top(a.top, b.top, i, folds.top);
+        merge_top(a.top, a.top_keys, b.top, b.top_keys, i, folds.top);
     }
 }
 

@@ -34,16 +34,17 @@ struct Scratch {
     float* tile;                      // [kRows, kTile] logits
     Pair* weights;                    // [kRows, kTile / 2]
     float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; 2^offset; log2 e^(old - new reference)
-    float* maxima;                    // [kTogether, kLanes] the largest logits of parts of a row of a tile
+    float* maxima;                    // [kRows, kLanes] the largest logits so far of parts of a row; [kRows] of all of it
     float *sums, *slopes;             // [kGroupRows, kLanes] of exponentials in the making: see Beside
     float *base, *most;               // [kGroupRows] what they are relative to; [kLanes] the largest power
-    int* places;                      // of candidates for the lists of largest logits
-    int64_t* numbers;                 // [kTogether / kLongs, kTile, kLongs] what they rank as, row beside row
+    Waiting waiting;                  // candidates for the lists of largest logits
     Bounds bounds[kGroups];
     Span span[kGroups];
 
     Scratch(const Request& r, Carver& at) {
         long widest = 0;
+        bool lists = false;
+        for (const Observation& o : r.observations) lists |= o.what == What::peak || o.what == What::top;
         for (const Observation& o : r.observations)
             if (o.what == What::moment && up(o.count, kPanel) > widest) widest = up(o.count, kPanel);
         queries = at.take<float>(static_cast<size_t>(kRows * depth(r)));
@@ -55,13 +56,14 @@ struct Scratch {
         highest = at.take<float>(kRows + kTogether);
         shift = at.take<float>(kRows + kLanes);
         offset = at.take<float>(kRows + kLanes);
-        maxima = at.take<float>(kTogether * kLanes);
+        maxima = at.take<float>(kRows * kLanes);
         sums = at.take<float>(kGroupRows * kLanes);
         slopes = at.take<float>(kGroupRows * kLanes);
         base = at.take<float>(kGroupRows);
         most = at.take<float>(kLanes);
-        places = at.take<int>(kTogether * kTile + kBits);
-        numbers = at.take<int64_t>(kTogether * kTile);
+        waiting.logits = at.take<float>(lists ? kRows * kRoom : 0);
+        waiting.keys = at.take<int>(lists ? kRows * kRoom : 0);
+        waiting.counts = at.take<int>(kRows);
     }
 };
 

@@ -1,6 +1,8 @@
 // The largest logits of a row, in order: score descending, key ascending, exactly.
 #pragma once
 
+#include <type_traits>
+
 #include "../kernels.hpp"
 #include "transpose.hpp"
 
@@ -9,32 +11,21 @@ namespace {
 
 constexpr int kMostTop = 64;
 
-constexpr int kLongs = kLanes / 2;
+// Lists stand side by side, kLanes rows in a vector: entry p of row i, where every list has k.
+INLINE int listed(int i, int p, int k) { return (i / kLanes * k + p) * kLanes + i % kLanes; }
 
-// Lists stand side by side, kLongs rows in a vector: entry p of row i, where every list has k.
-INLINE int listed(int i, int p, int k) { return (i / kLongs * k + p) * kLongs + i % kLongs; }
-
-// A logit and its key as one number, the larger the better: logit first, then the lower key. Floats compare as their
-// bits do as integers, once those of negative ones are turned around; -0 is 0.
-INLINE int64_t ranked(float logit, int key) {
-    const float x = logit + 0.0f;
-    int32_t bits;
-    std::memcpy(&bits, &x, 4);
-    bits ^= bits >> 31 & INT32_MAX;
-    return static_cast<int64_t>(static_cast<uint64_t>(bits) << 32 | static_cast<uint32_t>(~key));
-}
-
-INLINE float logit_of(int64_t ranked) {
-    int32_t bits = static_cast<int32_t>(ranked >> 32);
-    bits ^= bits >> 31 & INT32_MAX;
-    float x;
-    std::memcpy(&x, &bits, 4);
-    return x;
-}
-
-INLINE int key_of(int64_t ranked) { return static_cast<int>(~static_cast<uint32_t>(ranked)); }
-
-constexpr int64_t kNone = static_cast<int64_t>(uint64_t{0x807FFFFF} << 32);  // ranked(-INFINITY, -1)
+// Which lanes: what comparing gives.
+#if defined(__AVX512F__)
+typedef __mmask16 Where;
+INLINE Where greater(Floats a, Floats b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
+INLINE Where either(Where a, Where b) { return static_cast<Where>(a | b); }
+INLINE Floats pick(Where where, Floats a, Floats b) { return (Floats)_mm512_mask_blend_ps(where, (__m512)b, (__m512)a); }
+INLINE Ints pick(Where where, Ints a, Ints b) { return (Ints)_mm512_mask_blend_epi32(where, (__m512i)b, (__m512i)a); }
+#else
+typedef Ints Where;
+INLINE Where greater(Floats a, Floats b) { return a > b; }
+INLINE Where either(Where a, Where b) { return a | b; }
+#endif
 
 constexpr int kBits = 16;                               // numbers that a word of bits is about
 constexpr int kWords = kTile / kBits;                   // words of a row
@@ -64,15 +55,16 @@ INLINE void set_above(const float* x, int j, float cut, uint16_t* bits) {
     }
 }
 
-// Which of a row's words have any bit.
-INLINE uint16_t any(const uint16_t* words) {
+// Which of kMap words have any bit.
+constexpr int kMap = 32;
+INLINE uint32_t any(const uint16_t* words) {
 #if defined(__AVX512F__)
-    const __m256i all = _mm256_maskz_loadu_epi16(static_cast<__mmask16>((1 << kWords) - 1), words);
-    return _mm256_test_epi16_mask(all, all);
+    const __m512i all = _mm512_loadu_si512(words);
+    return _mm512_test_epi16_mask(all, all);
 #else
-    int bits = 0;
-    for (int w = 0; w < kWords; ++w) bits |= (words[w] != 0) << w;
-    return static_cast<uint16_t>(bits);
+    uint32_t bits = 0;
+    for (int w = 0; w < kMap; ++w) bits |= uint32_t{words[w] != 0} << w;
+    return bits;
 #endif
 }
 
@@ -82,27 +74,10 @@ INLINE int count_bits(const uint16_t* words) {
     return count;
 }
 
-// Write `place` plus the number of each bit that is set; returns how many. Up to kBits may be written over.
-INLINE int list_bits(uint32_t bits, int place, int* out) {
-#if defined(__AVX512F__)
-    // To a register first: straight to memory it is slow on some machines.
-    const __m512i places = (__m512i)(counting() + place);
-    _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), places));
-    return __builtin_popcount(bits);
-#else
-    int count = 0;
-    for (; bits; bits &= bits - 1) out[count++] = place + __builtin_ctz(bits);
-    return count;
-#endif
-}
-
-// The next float below a finite x.
-INLINE float just_below(float x) {
-    int32_t bits;
-    std::memcpy(&bits, &x, 4);
-    bits = x > 0 ? bits - 1 : x < 0 ? bits + 1 : INT32_MIN + 1;
-    std::memcpy(&x, &bits, 4);
-    return x;
+// The next floats below finite ones.
+INLINE Floats just_below(Floats x) {
+    const Ints bits = (Ints)x, zero = splat(INT32_MIN + 1);
+    return (Floats)pick(x > Floats{}, bits - 1, pick(x < Floats{}, bits + 1, zero));
 }
 
 // A number that at least k of the x are no smaller than: the least of k or more maxima of disjoint parts.
@@ -114,12 +89,10 @@ INLINE float at_least(const float* x, int n, int k) {
         const int i = at / kLanes % 4;
         part[i] = larger(part[i], load(x + at));
     }
-    if (k > 2 * kLanes)
-        return smallest(pick(pick(part[0] < part[1], part[0], part[1]) < pick(part[2] < part[3], part[2], part[3]),
-                             pick(part[0] < part[1], part[0], part[1]), pick(part[2] < part[3], part[2], part[3])));
+    if (k > 2 * kLanes) return smallest(smaller(smaller(part[0], part[1]), smaller(part[2], part[3])));
     part[0] = larger(part[0], part[2]);
     part[1] = larger(part[1], part[3]);
-    if (k > kLanes) return smallest(pick(part[0] < part[1], part[0], part[1]));
+    if (k > kLanes) return smallest(smaller(part[0], part[1]));
     Floats all = larger(part[0], part[1]);
     int lanes = kLanes;
     for (; lanes / 2 >= k; lanes /= 2)
@@ -129,60 +102,180 @@ INLINE float at_least(const float* x, int n, int k) {
     return least;
 }
 
-// The k-th largest of each row's kLanes numbers, for kLanes rows: Batcher's merge sort, every row in its own lane.
-__attribute__((noinline)) void sorted_at(const float* rows, int k, float* out) {
+// Batcher's merge sort of kLanes numbers: which two places are compared, one pair after the other.
+struct Network {
+    int low[kLanes * kLanes / 2] = {}, high[kLanes * kLanes / 2] = {}, size = 0;
+
+    constexpr Network() {
+        for (int part = 1; part < kLanes; part *= 2)
+            for (int step = part; step; step /= 2)
+                for (int from = step % part; from + step < kLanes; from += 2 * step)
+                    for (int i = from; i < from + step && i + step < kLanes; ++i)
+                        if (i / (2 * part) == (i + step) / (2 * part)) low[size] = i, high[size++] = i + step;
+    }
+};
+
+// Largest first, every lane by itself.
+template <int... I>
+INLINE void sort_lanes(Ints (&v)[kLanes], std::integer_sequence<int, I...>) {
+    constexpr Network kNetwork;
+    const auto compare = [](Ints& a, Ints& b) __attribute__((always_inline)) {
+        const Floats high = larger((Floats)a, (Floats)b), low = smaller((Floats)a, (Floats)b);
+        a = (Ints)high, b = (Ints)low;
+    };
+    (compare(v[kNetwork.low[I]], v[kNetwork.high[I]]), ...);
+}
+
+// The k-th largest of each row's kLanes numbers, for kLanes rows.
+__attribute__((noinline)) Floats sorted_at(const float* rows, int k) {
     Ints v[kLanes];
     for (int i = 0; i < kLanes; ++i) v[i] = load<Ints>(rows + i * kLanes);
     transpose(v);
-    for (int part = 1; part < kLanes; part *= 2)
-        for (int step = part; step; step /= 2)
-            for (int from = step % part; from + step < kLanes; from += 2 * step)
-                for (int i = from; i < from + step && i + step < kLanes; ++i) {
-                    if (i / (2 * part) != (i + step) / (2 * part)) continue;
-                    const Floats a = (Floats)v[i], b = (Floats)v[i + step];
-                    v[i] = (Ints)larger(a, b);
-                    v[i + step] = (Ints)pick(a > b, b, a);
-                }
-    store(out, v[k - 1]);
+    sort_lanes(v, std::make_integer_sequence<int, Network().size>{});
+    return (Floats)v[k - 1];
 }
 
-constexpr int kEarly = 3072 / kTile;  // tiles of which most rows have candidates: they are found along with the maxima
-constexpr int kTogether = 16;  // rows whose candidates are found before any is inserted: fewer loops to leave early
+constexpr int kEarly = 3072 / kTile;  // tiles of which most rows have candidates: asking which costs more
+constexpr int kTogether = 16;         // rows whose candidates are found before any is taken in: fewer loops to leave early
+constexpr int kWaiting = 24;          // candidates of one row that wait before its list takes them in
+constexpr int kRoom = kWaiting + kTile + kBits;
 
-// Put `rounds` vectors of ranked numbers, one for every row, into kMany entries of the rows' lists, and what falls off
-// in their place. No branch on values.
+// Candidates that wait, [kRows, kRoom]: of each row in the order of their keys.
+struct Waiting {
+    float* logits;
+    int *keys, *counts;  // counts [kRows]
+
+    // Those of kBits logits of row i, of keys from `key` on, whose bits are set.
+    INLINE void add(int i, uint16_t bits, const float* x, int key) const {
+        int& count = counts[i];
+        float* to = logits + i * kRoom + count;
+        int* to_keys = keys + i * kRoom + count;
+#if defined(__AVX512F__)
+        // To a register first: straight to memory it is slow on some machines.
+        const Ints all = counting() + key;
+        store(to, (Floats)_mm512_maskz_compress_ps(bits, (__m512)load(x)));
+        store(to_keys, (Ints)_mm512_maskz_compress_epi32(bits, (__m512i)all));
+        count += __builtin_popcount(bits);
+#else
+        for (uint32_t some = bits; some; some &= some - 1, ++count) {
+            const int bit = __builtin_ctz(some);
+            *to++ = x[bit];
+            *to_keys++ = key + bit;
+        }
+#endif
+    }
+};
+
+// Entries of kLanes rows' lists.
 template <int kMany>
-INLINE void insert_into(int64_t* entries, int64_t* numbers, int rounds) {
-    Longs kept[kMany];
+struct Entries {
+    Floats logit[kMany];
+    Ints key[kMany];
+
+    INLINE Entries(const float* logits, const int* keys) {
 #pragma GCC unroll 8
-    for (int p = 0; p < kMany; ++p) kept[p] = load<Longs>(entries + p * kLongs);
-    for (int round = 0; round < rounds; ++round) {
-        Longs it = load<Longs>(numbers + round * kLongs);
+        for (int p = 0; p < kMany; ++p) logit[p] = load(logits + p * kLanes), key[p] = load<Ints>(keys + p * kLanes);
+    }
+    INLINE void put(float* logits, int* keys) const {
+#pragma GCC unroll 8
+        for (int p = 0; p < kMany; ++p) store(logits + p * kLanes, logit[p]), store(keys + p * kLanes, key[p]);
+    }
+
+    // One candidate of every row, after its equals; what falls off takes its place. fell: it did from entries before
+    // these, and is no smaller than any of them.
+    INLINE void insert(Floats& it, Ints& its_key, Where& fell) {
+        Floats last = it;
+        Ints last_key = its_key;
+        Where before = fell;
 #pragma GCC unroll 8
         for (int p = 0; p < kMany; ++p) {
-            const Longs old = kept[p];
-            kept[p] = old > it ? old : it;
-            it = old > it ? it : old;
+            const Floats old = logit[p];
+            const Ints old_key = key[p];
+            const Where here = either(fell, greater(it, old));
+            logit[p] = pick(before, last, pick(here, it, old));
+            key[p] = pick(before, last_key, pick(here, its_key, old_key));
+            last = old, last_key = old_key, before = here;
         }
-        store(numbers + round * kLongs, it);
+        it = pick(before, last, it), its_key = pick(before, last_key, its_key), fell = before;
     }
-#pragma GCC unroll 8
-    for (int p = 0; p < kMany; ++p) store(entries + p * kLongs, kept[p]);
+};
+
+// Up to kLanes candidates of each of kLanes rows: the c-th of every row in a vector, -inf where a row has fewer.
+struct Candidates {
+    Ints logit[kLanes], key[kLanes];
+
+    INLINE Candidates(const Waiting& waiting, int i, int from) {
+        const Ints counts = load<Ints>(waiting.counts + i);
+        for (int lane = 0; lane < kLanes; ++lane) {
+            logit[lane] = load<Ints>(waiting.logits + (i + lane) * kRoom + from);
+            key[lane] = load<Ints>(waiting.keys + (i + lane) * kRoom + from);
+        }
+        transpose(logit);
+        transpose(key);
+        for (int c = 0; c < kLanes; ++c)
+            logit[c] = (Ints)pick(counts > splat(from + c), (Floats)logit[c], splat(-INFINITY));
+    }
+};
+
+// Have lists of length k take in some candidates.
+template <int kMany>
+INLINE void take(float* logits, int* keys, int k, const Candidates& some, int count) {
+    if constexpr (kMany > 0) {
+        if (k < kMany) return take<kMany - 1>(logits, keys, k, some, count);
+        Entries<kMany> list(logits, keys);
+        for (int c = 0; c < count; ++c) {
+            Floats it = (Floats)some.logit[c];
+            Ints key = some.key[c];
+            Where fell{};
+            list.insert(it, key, fell);
+        }
+        list.put(logits, keys);
+    }
 }
 
-// The same for whole lists.
-INLINE void insert_all(int64_t* lists, int k, int64_t* numbers, int rounds) {
-    int p = 0;
-    for (; p + 8 <= k; p += 8) insert_into<8>(lists + p * kLongs, numbers, rounds);
-    for (; p < k; ++p) insert_into<1>(lists + p * kLongs, numbers, rounds);
+// Longer lists than registers hold.
+INLINE void take_long(float* logits, int* keys, int k, const Candidates& some, int count) {
+    for (int c = 0; c < count; ++c) {
+        Floats it = (Floats)some.logit[c];
+        Ints key = some.key[c];
+        Where fell{};
+        const auto part = [&](int p, auto many) __attribute__((always_inline)) {
+            Entries<decltype(many)::value> list(logits + p * kLanes, keys + p * kLanes);
+            list.insert(it, key, fell);
+            list.put(logits + p * kLanes, keys + p * kLanes);
+        };
+        int p = 0;
+        for (; p + 8 <= k; p += 8) part(p, std::integral_constant<int, 8>{});
+        for (; p < k; ++p) part(p, std::integral_constant<int, 1>{});
+    }
 }
 
-// Fold another state's list of row i into a state's.
-INLINE void merge_top(int64_t* top, const int64_t* more, int i, int k) {
+// Have the lists of kLanes rows, i ..., take in what waits for them.
+__attribute__((noinline)) void take_in(float* logits, int* keys, int k, const Waiting& waiting, int i) {
+    int most = 0;
+    for (int lane = 0; lane < kLanes; ++lane) most = waiting.counts[i + lane] > most ? waiting.counts[i + lane] : most;
+    logits += listed(i, 0, k), keys += listed(i, 0, k);
+    for (int from = 0; from < most; from += kLanes) {
+        const Candidates some(waiting, i, from);
+        const int count = most - from < kLanes ? most - from : kLanes;
+        if (k <= 8) take<8>(logits, keys, k, some, count);
+        else take_long(logits, keys, k, some, count);
+    }
+    store(waiting.counts + i, Ints{});
+}
+
+// Fold another state's list of row i, of later keys, into a state's.
+INLINE void merge_top(float* logits, int* keys, const float* more, const int* more_keys, int i, int k) {
     for (int from = 0; from < k; ++from) {
-        int64_t it = more[listed(i, from, k)];
-        for (int p = 0; p < k; ++p)
-            if (top[listed(i, p, k)] < it) std::swap(top[listed(i, p, k)], it);
+        float it = more[listed(i, from, k)];
+        int key = more_keys[listed(i, from, k)];
+        bool fell = false;
+        for (int p = 0; p < k; ++p) {
+            const int at = listed(i, p, k);
+            if (!fell && !(it > logits[at])) continue;
+            std::swap(logits[at], it), std::swap(keys[at], key);
+            fell = true;
+        }
     }
 }
 

@@ -42,7 +42,6 @@ constexpr int kTile = 256, kGroupRows = kRegisterRows;
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
-typedef int64_t Longs __attribute__((vector_size(4 * kLanes)));
 
 #define INLINE ALWAYS_INLINE
 
@@ -75,7 +74,9 @@ INLINE Ints counting() {
 
 INLINE Floats fma(Floats a, Floats b, Floats c) { return (Floats)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c); }
 INLINE Floats larger(Floats a, Floats b) { return (Floats)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE Floats smaller(Floats a, Floats b) { return (Floats)_mm512_min_ps((__m512)a, (__m512)b); }
 INLINE float sum(Floats a) { return _mm512_reduce_add_ps((__m512)a); }
+INLINE bool any_lane(Ints where) { return _mm512_test_epi32_mask((__m512i)where, (__m512i)where) != 0; }
 INLINE float largest(Floats a) { return _mm512_reduce_max_ps((__m512)a); }
 INLINE float smallest(Floats a) { return _mm512_reduce_min_ps((__m512)a); }
 
@@ -93,7 +94,7 @@ INLINE Floats fma(Floats a, Floats b, Floats c) {
 #endif
 }
 
-// The second where either is not a number.
+// These give the second where either is not a number.
 INLINE Floats larger(Floats a, Floats b) {
 #if defined(__AVX2__)
     return (Floats)_mm256_max_ps((__m256)a, (__m256)b);
@@ -101,11 +102,24 @@ INLINE Floats larger(Floats a, Floats b) {
     return pick(a > b, a, b);
 #endif
 }
+INLINE Floats smaller(Floats a, Floats b) {
+#if defined(__AVX2__)
+    return (Floats)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return pick(a < b, a, b);
+#endif
+}
 
 INLINE float sum(Floats a) {
     for (int step = kLanes / 2; step; step /= 2)
         for (int i = 0; i < step; ++i) a[i] += a[i + step];
     return a[0];
+}
+
+INLINE bool any_lane(Ints where) {
+    int any = 0;
+    for (int i = 0; i < kLanes; ++i) any |= where[i];
+    return any != 0;
 }
 
 INLINE float largest(Floats a) {

@@ -500,3 +500,32 @@ def test_half_precision_gradients_are_no_further_from_float64_than_pytorchs_own(
     for name, a, b, want in zip("qkv", mine, theirs, exact):
         own, other = ((t - want).square().mean().sqrt() for t in (a, b))
         assert own < 1.02 * other, f"{name}: {own / other:.3f}"
+
+
+def ranked(keys: str, m: int) -> Tensor:
+    """Keys [m, 4], of integers: any product with a query of integers is exact, so that equals are equal."""
+    if keys == "tied":
+        return torch.randint(-1, 2, (m, 4), generator=torch.Generator().manual_seed(m)).float()
+    if keys == "equal":
+        return torch.ones(m, 4)
+    steps = torch.arange(m, dtype=torch.float32)[:, None]
+    return torch.cat([steps // 64, steps % 64, torch.zeros(m, 2)], 1)  # ascending: each fits a bf16
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 2, 5, 8, 9, 16, 40])
+@pytest.mark.parametrize("keys", ["tied", "equal", "ascending"])
+def test_the_largest_come_in_order_and_of_equals_the_first(
+    keys: str, count: int, dtype: torch.dtype, instructions: str
+) -> None:
+    g = torch.Generator().manual_seed(count)
+    for n, m in ((70, 1500), (3, 5000)):
+        k = ranked(keys, m).to(dtype)[None, None]
+        q = torch.tensor([64.0, 1.0, 0.0, 0.0]).expand(n, 4) if keys == "ascending" else None
+        q = (torch.randint(-2, 3, (n, 4), generator=g).float() if q is None else q).to(dtype)[None, None]
+        asked = {"top": sl.TopK(count), "peak": sl.Peak()}
+        seen = sl.observe(q, k, k, asked, mask=sl.Causal(), scale=0.5, backend="cpu")
+        s = (q.double() @ k.double().mT).masked_fill(~torch.ones(n, m).tril(m - n).bool(), -torch.inf)
+        best = s.sort(stable=True, dim=-1, descending=True).indices[..., :count]
+        assert torch.equal(seen["top"], best)
+        assert torch.equal(seen["peak"].key, best[..., 0])
