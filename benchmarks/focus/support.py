@@ -3,8 +3,8 @@
 Each question of SQuAD on a short passage is asked three ways: of the passage ("full"), of the passage without the
 sentences that hold the gold answer ("removed"), and, of the passage, a question of general knowledge that has nothing
 to do with it ("world"). Each answer's readings go into a file of JSON lines; a run goes on where one was cut off.
-The rule was chosen on the passages that are asked by default; "fresh" asks those that no choice has seen. Shares are
-told with Wilson's 95 % intervals.
+The rule was chosen on passages of up to 800 characters, which are asked by default; "fresh" asks some of up to 1,000,
+which no choice has seen. Shares are told with Wilson's 95 % intervals.
 "Inviting" is how often the gold answer is given where the order also invites to say what is not there.
 
 The first file is that of `sightline focus-bench --squad`, with doc.answers_text; the second has a question a line.
@@ -32,11 +32,8 @@ from sightline.tasks._chat import stop_tokens
 from sightline.tasks._check import INVITING
 from sightline.tasks._prompt import Prompt
 
-SHORT, LENGTH = 600, 800
-"""The longest passage, in characters, of those that are all asked, and of the others."""
-
-OTHERS = 60
-"""How many of the others the rule was chosen on; the rest are fresh."""
+LENGTH, LONGER = 800, 1000
+"""The longest passage, in characters, of those that the rule was chosen on, and of fresh ones, which are longer."""
 
 LIMIT = 20
 """Tokens of an answer."""
@@ -79,16 +76,15 @@ def items(squad: Path, world: list[str], part: str = "chosen") -> list[Item]:
             texts = [passage[span.start : span.end] for span in sentences(passage)]
             rest = [text for text in texts if not any(a in text.lower() for a in gold)]
             removed = " ".join(rest)
-            if len(passage) > LENGTH or not 4 <= len(texts) <= 8 or not 1 <= len(texts) - len(rest) <= 2:
+            if (len(passage) > LENGTH) is not (part == "fresh") or len(passage) > LONGER:
+                continue
+            if not 4 <= len(texts) <= 8 or not 1 <= len(texts) - len(rest) <= 2:
                 continue
             if not any(a in removed.lower() for a in gold):
                 found.append((doc["id"], Item(passage, removed, match[2].strip(), gold, "")))
     chosen = [item for _, item in sorted(found, key=lambda pair: pair[0])]
     random.Random(7).shuffle(chosen)
-    every = [Item(**asdict(item) | {"world": world[at % len(world)]}) for at, item in enumerate(chosen)]
-    short = [item for item in every if len(item.passage) <= SHORT]
-    others = [item for item in every if len(item.passage) > SHORT]
-    return others[OTHERS:] if part == "fresh" else short + others[:OTHERS]
+    return [Item(**asdict(item) | {"world": world[at % len(world)]}) for at, item in enumerate(chosen)]
 
 
 def examined(network: Any, item: Item, tokenizer: Any) -> Iterator[dict[str, Any]]:

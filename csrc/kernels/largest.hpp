@@ -107,8 +107,7 @@ INLINE void fold_largest(const Folds& folds, const Scratch& at, int first, int e
     }
 }
 
-// Then what those lists ask for, which some may wait for. Its branches hang on logits just made: the processor guesses
-// them wrong less dearly where other work lies between.
+// Then what those lists ask for, which some may wait for: before powers take the logits' place.
 INLINE void fold_top(const Block& b, const Folds& folds, const Scratch& at, int first, int end, int j0,
                      const float* tile, int before) {
     const int k = folds.top;

@@ -186,7 +186,7 @@ INLINE void settle_after(const Powers& of, const Folds& folds, int j0, int width
     products(b, at, 0, groups, j0, width);
     score(b, 0, b.rows, j0, width, scale, at.tile);
     fold_largest(folds, at, 0, b.rows, at.tile, before);
-    fold_top(b, folds, at, 0, b.rows, j0, at.tile, before);  // before powers may take the logits' place
+    fold_top(b, folds, at, 0, b.rows, j0, at.tile, before);
     move_references(b, at, 0, b.rows, of.unit, slack(folds));
     for (int group = 0; group < (o ? 1 : groups); ++group) group_powers<kSlope, kPaired, kKept>(of, group, j0);
     if (!o) return;
@@ -209,10 +209,10 @@ INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, flo
         products(b, at, group, group + 1, j0, width);
         if (!at.span[group].whole || shaped(b.request->scores)) score(b, first, end, j0, width, scale, at.tile);
         fold_largest(folds, at, first, end, at.tile, before);
+        fold_top(b, folds, at, first, end, j0, at.tile, before);
         move_references(b, at, first, end, of.unit, slack(folds));
         of.first = first;
         group_powers<kSlope, kPaired, kKept>(of, group, j0);
-        fold_top(b, folds, at, first, end, j0, at.tile, before);
     }
 }
 

@@ -7,7 +7,6 @@ namespace sightline {
 namespace {
 
 typedef uint16_t Shorts __attribute__((vector_size(2 * kLanes)));
-typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
 
 // The first `bytes` of a vector, none past them read; the rest 0.
 template <class V>

@@ -44,9 +44,10 @@ struct Scratch {
     Scratch(const Request& r, Carver& at) {
         long widest = 0;
         bool lists = false;
-        for (const Observation& o : r.observations) lists |= o.what == What::peak || o.what == What::top;
-        for (const Observation& o : r.observations)
+        for (const Observation& o : r.observations) {
             if (o.what == What::moment && up(o.count, kPanel) > widest) widest = up(o.count, kPanel);
+            lists |= o.what == What::peak || o.what == What::top;
+        }
         queries = at.take<float>(static_cast<size_t>(kRows * depth(r)));
         padded = at.take<uint32_t>(static_cast<size_t>(kDirectRows * up(depth(r), kLanes)));
         keys = at.take<char>(static_cast<size_t>(4 * kTile * depth(r)));

@@ -76,8 +76,9 @@ INLINE int count_bits(const uint16_t* words) {
 
 // The next floats below finite ones.
 INLINE Floats just_below(Floats x) {
-    const Ints bits = (Ints)x, zero = splat(INT32_MIN + 1);
-    return (Floats)pick(x > Floats{}, bits - 1, pick(x < Floats{}, bits + 1, zero));
+    const Words bits = (Words)x;
+    const Ints zero = splat(INT32_MIN + 1);
+    return (Floats)pick(x > Floats{}, (Ints)(bits - 1), pick(x < Floats{}, (Ints)(bits + 1), zero));
 }
 
 // A number that at least k of the x are no smaller than: the least of k or more maxima of disjoint parts.

@@ -42,6 +42,7 @@ constexpr int kTile = 256, kGroupRows = kRegisterRows;
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
 typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+typedef uint32_t Words __attribute__((vector_size(4 * kLanes)));
 
 #define INLINE ALWAYS_INLINE
 

@@ -153,16 +153,6 @@ def test_support_holds_from_its_strength_on() -> None:
     assert replace(enough, document_drop=70.0).strength == replace(enough, document_drop=10.0).strength
 
 
-def test_an_answer_that_hardly_needs_the_document_needs_the_word_of_the_model() -> None:
-    said = Support(0.0, -8.0, 1.0, 1.0, 1.0)
-    assert said.holds
-    silent = replace(said, stated=0.99)
-    assert silent.strength > SUPPORT
-    assert not silent.holds
-    assert replace(silent, document_drop=1.0).holds
-    assert not replace(silent, document_drop=0.99).holds
-
-
 def test_where_the_model_says_nothing_the_document_drop_decides() -> None:
     silent = Support(3.0, -6.0, -3.0, -2.0, 0.0)
     assert silent.strength < SUPPORT

@@ -35,11 +35,11 @@ __all__ = ["SUPPORT", "Check", "Support", "affirmed", "find_support", "refusal"]
 
 Tokens = Sequence[int]
 
-SUPPORT = 5.6
+SUPPORT = 5.8
 """The strength, in nats, under which an answer is called unsupported.
 
-Chosen on 153 passages of SQuAD asked of Qwen2.5 Coder 1.5B: under it are 93 of 153 answers to questions whose sentence
-was taken out, 4 of 153 that the passage tells, and all of 44 to questions that it has nothing to do with.
+Chosen on 273 passages of SQuAD asked of Qwen2.5 Coder 1.5B: under it are 169 of 273 answers to questions whose sentence
+was taken out, 8 of 273 that the passage tells, and all of 164 to questions that it has nothing to do with.
 """
 
 _UNREFUSED = 6.0
@@ -48,8 +48,6 @@ _NEEDED = 3.0
 """The document drop, in nats, that is enough for the answer of a model that says nothing."""
 _RESTING = 10.0
 """Nats of the document drop that count, an eighth each: above it the answer rests on the document and on more."""
-_HARDLY, _SURE = 1.0, 2.0
-"""Where hiding the document costs under one nat, the model must say that it tells, by S + V of two."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +68,8 @@ class Support:
 
     @property
     def told(self) -> bool:
-        """Whether the model says that the document tells: `strength` ≥ `SUPPORT`, and D ≥ 1 or S + V ≥ 2."""
-        spoken = self.document_drop >= _HARDLY or self.answerable + self.stated >= _SURE
-        return spoken and self.strength >= SUPPORT
+        """Whether the model says that the document tells: `strength` ≥ `SUPPORT`."""
+        return self.strength >= SUPPORT
 
     @property
     def holds(self) -> bool:
