@@ -91,9 +91,8 @@ INLINE Floats cuts(const Scratch& at, int i, int k, Floats last) {
 // tile: the first's row; before: how many tiles have been folded.
 INLINE void fold_largest(const Folds& folds, const Scratch& at, int first, int end, const float* tile, int before) {
     const int k = folds.top;
-    const auto gather = [&](float* x, Floats of_tile) __attribute__((always_inline)) {
-        store(x, before ? larger(of_tile, load(x)) : of_tile);
-    };
+    const auto gather = [&](float* x, Floats of_tile)
+                            __attribute__((always_inline)) { store(x, before ? larger(of_tile, load(x)) : of_tile); };
     for (int i0 = first; i0 < end; i0 += kLanes) {
         Floats most[kLanes];
         const int rows = end - i0 < kLanes ? end - i0 : kLanes;

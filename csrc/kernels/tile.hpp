@@ -34,10 +34,10 @@ struct Scratch {
     float* tile;                      // [kRows, kTile] logits
     Pair* weights;                    // [kRows, kTile / 2]
     float *highest, *shift, *offset;  // [kRows] of a tile: its largest logit; 2^offset; log2 e^(old - new reference)
-    float* maxima;                    // [kRows, kLanes] the largest logits so far of parts of a row; [kRows] of all of it
-    float *sums, *slopes;             // [kGroupRows, kLanes] of exponentials in the making: see Beside
-    float *base, *most;               // [kGroupRows] what they are relative to; [kLanes] the largest power
-    Waiting waiting;                  // candidates for the lists of largest logits
+    float* maxima;         // [kRows, kLanes] the largest logits so far of parts of a row; [kRows] of all of it
+    float *sums, *slopes;  // [kGroupRows, kLanes] of exponentials in the making: see Beside
+    float *base, *most;    // [kGroupRows] what they are relative to; [kLanes] the largest power
+    Waiting waiting;       // candidates for the lists of largest logits
     Bounds bounds[kGroups];
     Span span[kGroups];
 

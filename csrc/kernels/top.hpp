@@ -19,7 +19,9 @@ INLINE int listed(int i, int p, int k) { return (i / kLanes * k + p) * kLanes + 
 typedef __mmask16 Where;
 INLINE Where greater(Floats a, Floats b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
 INLINE Where either(Where a, Where b) { return static_cast<Where>(a | b); }
-INLINE Floats pick(Where where, Floats a, Floats b) { return (Floats)_mm512_mask_blend_ps(where, (__m512)b, (__m512)a); }
+INLINE Floats pick(Where where, Floats a, Floats b) {
+    return (Floats)_mm512_mask_blend_ps(where, (__m512)b, (__m512)a);
+}
 INLINE Ints pick(Where where, Ints a, Ints b) { return (Ints)_mm512_mask_blend_epi32(where, (__m512i)b, (__m512i)a); }
 #else
 typedef Ints Where;
@@ -137,8 +139,8 @@ __attribute__((noinline)) Floats sorted_at(const float* rows, int k) {
 }
 
 constexpr int kEarly = 3072 / kTile;  // tiles of which most rows have candidates: asking which costs more
-constexpr int kTogether = 16;         // rows whose candidates are found before any is taken in: fewer loops to leave early
-constexpr int kWaiting = 24;          // candidates of one row that wait before its list takes them in
+constexpr int kTogether = 16;  // rows whose candidates are found before any is taken in: fewer loops to leave early
+constexpr int kWaiting = 24;   // candidates of one row that wait before its list takes them in
 constexpr int kRoom = kWaiting + kTile + kBits;
 
 // Candidates that wait, [kRows, kRoom]: of each row in the order of their keys.
