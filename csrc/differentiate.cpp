@@ -135,7 +135,7 @@ void differentiate_wave(const Gradients& g, const BackwardKernels& k, const Cut&
 }  // namespace
 
 void differentiate(const Gradients& g, const Kernels& kernels, int threads) {
-    const BackwardKernels& k = suited(kernels, *g.request).backward;
+    const BackwardKernels& k = suited(kernels, g.request->q.kind != Kind::bf16).backward;
     const Cut cut(g, k);
     const long heads = static_cast<long>(g.request->dims.b) * g.request->dims.hk;
     const std::size_t each = cut.packed + cut.sums * static_cast<std::size_t>(cut.shares);

@@ -129,9 +129,8 @@ struct Kernels {
     const Kernels* vectors = nullptr;  // better ones for floats and for few rows, where these are not: see usable()
 };
 
-ALWAYS_INLINE const Kernels& suited(const Kernels& set, const Request& r) {
-    const bool dense = r.q.kind == Kind::bf16 && r.dims.n * r.dims.group() > set.few;
-    return dense || !set.vectors ? set : *set.vectors;
+ALWAYS_INLINE const Kernels& suited(const Kernels& set, bool vectors) {
+    return vectors && set.vectors ? *set.vectors : set;
 }
 
 ALWAYS_INLINE int heads_of(const Observation& o, const Dims& d, int query_head) {
