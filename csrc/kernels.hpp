@@ -126,9 +126,10 @@ struct Kernels {
 
     BackwardKernels backward;
 
-    const Kernels* vectors = nullptr;  // better ones for floats and for few rows, where these are not: see usable()
+    const Kernels* vectors = nullptr;  // better ones for floats, and for few rows without gradients: see usable()
 };
 
+// The kernels of a set that serve a call best: see Kernels::vectors.
 ALWAYS_INLINE const Kernels& suited(const Kernels& set, bool vectors) {
     return vectors && set.vectors ? *set.vectors : set;
 }

@@ -105,6 +105,6 @@ def test_gradients_take_linear_memory_too(backend: str) -> None:
     short, long = (fresh(program.replace("LENGTH", str(n))) for n in (4096, 16_384))
     print(f"4,096 tokens: {short['bytes'] / 1e6:.0f} MB more; 16,384: {long['bytes'] / 1e6:.0f} MB more")
     assert short["wrong"] == long["wrong"] == []
-    # Four times the tokens: the matrix grows sixteenfold, from 67 MB to 1 GB; the fixed buffers not at all.
-    assert long["bytes"] < 4 * short["bytes"]
+    # Four times the tokens: what is linear grows fourfold, the matrix sixteenfold, from 67 MB to 1 GB.
+    assert long["bytes"] < 5 * short["bytes"]
     assert long["bytes"] < 300e6
