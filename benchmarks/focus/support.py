@@ -133,7 +133,7 @@ def main(squad: str, world: str, target: str, model: str = models.DEFAULT, part:
     network, tokenizer = models.load(model)
     path = Path(target)
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    if any(entry["part"] != part for entry in done):
+    if any(entry.get("part") != part for entry in done):
         raise ValueError(f"{path} holds answers on other passages than the {part!r} ones; name another file")
     known = {entry["item"] for entry in done}
     questions = [line.strip() for line in Path(world).read_text().splitlines() if line.strip()]

@@ -1,10 +1,7 @@
-// The kernels against the formula in double precision, without Python: under
-// sanitizers (`make sanitize`), and on other machines, emulated ones among
-// them:
-//   cmake -S . -B build/arm -DSIGHTLINE_MODULE=OFF -DCMAKE_SYSTEM_NAME=Linux
-//   -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
-//         -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++
-//         -DCMAKE_EXE_LINKER_FLAGS=-static
+// The kernels against the formula in double precision, without Python: under sanitizers (`make sanitize`), and on other
+// machines, emulated ones among them:
+//   cmake -S . -B build/arm -DSIGHTLINE_MODULE=OFF -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 \
+//         -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DCMAKE_EXE_LINKER_FLAGS=-static
 //   cmake --build build/arm && qemu-aarch64 build/arm/check
 #include <algorithm>
 #include <atomic>
@@ -52,8 +49,7 @@ void expect(const std::string& where, double got, double want, double allowed) {
 // One call: what goes in, and room for what comes out.
 struct Call {
     Sizes z;
-    std::vector<float> q, k, v,
-        g;                                  // queries, keys, values; the gradient of the output
+    std::vector<float> q, k, v, g;          // queries, keys, values; the gradient of the output
     std::vector<uint16_t> halves[4];        // the same as bf16, where they are
     std::vector<float> out, lse, h, got;    // output, log-sum-exp, entropy, received
     std::vector<float> dq, dk, dv, offset;  // gradients
@@ -103,8 +99,7 @@ struct Call {
         return view(floats.data(), rows, width);
     }
 
-    // What a result may be off by: weights, and gradients of logits, are rounded
-    // to bf16 where they multiply bf16.
+    // What a result may be off by: weights, and gradients of logits, are rounded to bf16 where they multiply bf16.
     double allowed(double want, double floats) const {
         return z.kind == Kind::bf16 ? 5e-3 * (1 + std::fabs(want)) : floats;
     }
@@ -197,8 +192,7 @@ void check_all(const Kernels& kernels) {
         for (int threads : {1, 3}) check(kernels, z, threads);
 }
 
-// Whether exponentials are taken beside products changes no bit of a result,
-// nor does observing more.
+// Whether exponentials are taken beside products changes no bit of a result, nor does observing more.
 void check_overlap(const Kernels& kernels) {
     Kernels other = kernels;
     other.overlaps = !kernels.overlaps;
@@ -209,8 +203,8 @@ void check_overlap(const Kernels& kernels) {
             evaluate(observed.r, kernels, 1);
             evaluate(one.r, kernels, 1);
             evaluate(two.r, other, 1);
-            if (one.out == two.out && one.lse == two.lse && one.out == observed.out && one.lse == observed.lse)
-                continue;
+            const bool same = one.out == two.out && one.lse == two.lse;
+            if (same && one.out == observed.out && one.lse == observed.lse) continue;
             ++failures;
             std::printf("%s%s: another order of work, other bits\n", kernels.name, kind == Kind::bf16 ? " bf16" : "");
         }
