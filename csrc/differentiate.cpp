@@ -28,7 +28,7 @@ struct Cut {
     Cut(const Gradients& g, const BackwardKernels& k) {
         const Dims& d = g.request->dims;
         // Strips of more rows would leave the caches; tiles alone do not.
-        const int most = static_cast<int>(std::min<long>(kBand, ceil_div(d.n, kRows)));
+        const int most = static_cast<int>(std::min<long>(kBand, ceil_div(d.n, kBandRows)));
         blocks = std::min(most, kStripBlocks);
         twice = k.scratch_bytes(g, blocks, false) - k.scratch_bytes(g, blocks, true) > g.strip_bytes;
         if (twice) blocks = most;
@@ -40,7 +40,7 @@ struct Cut {
         if (g.additive && g.additive.stride[1] == 0 && d.group() > 1) shares = 1;
         while (shares & (shares - 1)) shares &= shares - 1;  // a power of two, which most numbers of threads divide
         alone = shares == 1;
-        bands = ceil_div(d.n, static_cast<long>(blocks) * kRows) * d.group();
+        bands = ceil_div(d.n, static_cast<long>(blocks) * kBandRows) * d.group();
         packed = static_cast<std::size_t>(up(static_cast<long>(k.packed_bytes(g)), 64));
         sums = static_cast<std::size_t>(up(static_cast<long>(k.sums_bytes(g, alone)), 64));
         scratch = k.scratch_bytes(g, blocks, twice);
@@ -50,19 +50,19 @@ struct Cut {
 // Band number `at` of a key head as blocks; how many keys its rows span.
 long place_band(const Gradients& g, const Cut& cut, int batch, int key_head, long at, std::vector<Block>& blocks) {
     const Request& r = *g.request;
-    const long per_head = cut.bands / r.dims.group(), rows = static_cast<long>(cut.blocks) * kRows;
+    const long per_head = cut.bands / r.dims.group(), rows = static_cast<long>(cut.blocks) * kBandRows;
     const int head = key_head * r.dims.group() + static_cast<int>(at / per_head);
     const int first = static_cast<int>(at % per_head * rows);
     const int stop = static_cast<int>(std::min<long>(first + rows, r.dims.n));
     const Task task{batch, key_head, head, 1, 0, r.dims.n, 0, r.dims.m, {}};
     blocks.clear();
     long keys = 0;
-    for (int i = first; i < stop; i += kRows) {
+    for (int i = first; i < stop; i += kBandRows) {
         Block& b = blocks.emplace_back();
         b.request = &r;
         b.batch = batch;
         b.key_head = key_head;
-        place_rows(r, task, i, std::min(i + kRows, stop), b);
+        place_rows(r, task, i, std::min(i + kBandRows, stop), b);
         keys += b.j1 - b.j0 + 1;
     }
     return keys;

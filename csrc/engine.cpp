@@ -226,7 +226,7 @@ void run_few(const Request& r, const Kernels& k, const Plan& plan, int threads) 
 
 void evaluate(const Request& r, const Kernels& set, int threads) {
     const Kernels& k = suited(set, r.q.kind != Kind::bf16 || r.dims.n * r.dims.group() <= set.few);
-    const Plan plan(r, k.tile, threads);
+    const Plan plan(r, k, threads);
     if (plan.few) run_few(r, k, plan, threads);
     else run_many(r, k, plan, threads);
     plan.join(r, threads);

@@ -7,9 +7,10 @@
 
 namespace sightline {
 
-constexpr int kRows = 48;  // rows of a block
+constexpr int kRows = 96;  // most rows of a block
 
 constexpr int kBand = 4;         // most blocks of a band, whose gradients are made at once
+constexpr int kBandRows = 48;    // rows of one of them
 constexpr int kMostShares = 64;  // tasks that sum up one key head's gradients
 
 // Query `query` of head `head`: it admits keys lo <= j < hi.
@@ -102,6 +103,7 @@ struct Kernels {
     const char* name;
     int panel;  // keys side by side in packed operands
     int tile;   // keys scored at a time; tiles start at its multiples, whatever the rows
+    int rows;   // of a block, where queries are many
     int few;    // rows, at most, whose keys are read as they lie
     // Exponentials cost less beside products: registers are left beside those of a product, and the processor's vector
     // pipes are not all for multiply-adds.

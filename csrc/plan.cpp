@@ -11,6 +11,7 @@ namespace {
 
 constexpr std::size_t kStripBudget = std::size_t{64} << 20;  // bytes of one thread's strip before its rows become fewer
 constexpr int kFewestRows = 12;
+constexpr int kFewRows = 48;       // most rows that make one block with all of their keys
 constexpr long kSplitKeys = 2048;  // fewest keys of a task, where tasks share rows
 constexpr long kSplits = 32;       // tasks that are enough, where tasks share rows
 
@@ -70,16 +71,16 @@ bool heads_share(const Request& r) {
 
 }  // namespace
 
-Plan::Plan(const Request& r, int tile, int threads) {
+Plan::Plan(const Request& r, const Kernels& kernels, int threads) : rows(kernels.rows) {
     for (const Observation& o : r.observations) strip |= o.settled();
-    tiles = ceil_div(r.dims.m, tile);
-    cut(r, tile, threads);
+    tiles = ceil_div(r.dims.m, kernels.tile);
+    cut(r, kernels.tile, threads);
     place_windows(r);
 }
 
 void Plan::cut(const Request& r, int tile, int threads) {
     const Dims& d = r.dims;
-    few = static_cast<long>(d.n) * d.group() <= kRows;
+    few = static_cast<long>(d.n) * d.group() <= kFewRows;
     if (few) {
         // The splits depend on sizes alone: what is observed must not change how sums are ordered.
         const int together = heads_share(r) ? d.group() : 1;

@@ -23,13 +23,13 @@ void place_rows(const Request& request, const Task& task, int i0, int i1, Block&
 // takes some of the keys, packed as they come, so that each is read once, and the tasks' states merge.
 struct Plan {
     bool few = false;    // which of the two
-    int rows = kRows;    // rows of a block
+    int rows;            // of a block
     bool strip = false;  // whether weights are kept until they are settled
     long tiles = 0;      // tiles of keys
     std::vector<Task> tasks;
     Memory window_memory;
 
-    Plan(const Request& request, int tile, int threads);
+    Plan(const Request& request, const Kernels& kernels, int threads);
 
     // Zero the windows of a task of few queries that lie in the results themselves; before it sweeps.
     void clear(const Request& request, const Task& task) const;

@@ -59,7 +59,7 @@ struct Band {
           g(*s.gradients),
           blocks(given),
           count(n),
-          rows((n - 1) * kRows + given[n - 1].rows),
+          rows((n - 1) * kBandRows + given[n - 1].rows),
           moments(g),
           keys(g, moments, Carver(const_cast<char*>(s.packed))),
           sums(g, moments, s.alone, s.batch, s.key_head, Carver(s.sums)),
@@ -120,7 +120,7 @@ INLINE void pack_band(Band& x) {
     const Request& r = *x.g.request;
     for (int b = 0; b < x.count; ++b) {
         const Block& block = x.blocks[b];
-        const long row = static_cast<long>(b) * kRows;
+        const long row = static_cast<long>(b) * kBandRows;
         x.left = pack_queries(block, x.at.queries + 4 * row * depth(r));
         if (x.g.k)
             pack_rows_down(block, r.q, r.dims.d, x.paired, x.at.rows / (x.paired ? 2 : 1),
@@ -185,7 +185,7 @@ INLINE void weigh_block(const Band& x, int b, int j0, int width, int most, float
     const Request& r = *x.g.request;
     const Block& block = x.blocks[b];
     const BandScratch& at = x.at;
-    const long row = static_cast<long>(b) * kRows;
+    const long row = static_cast<long>(b) * kBandRows;
     products(x.paired, block, at.queries + 4 * row * depth(r), depth(r), x.keys.across, j0, width, at.tile, kTile);
     if (slope) cap_slopes(at.tile, block.rows, width, x.left / r.scores.softcap, slope);
     const float left = score(block, 0, block.rows, j0, width, x.left, at.tile);
@@ -216,8 +216,8 @@ INLINE void gather(const Band& x, const Reach& reach, int j0, bool paired, const
                    const char* down, long columns, float* sums) {
     const int there = x.g.request->dims.m - j0;
     reach.pieces([&](int from, int to, int first, int last) {
-        const long row = static_cast<long>(first) * kRows;
-        const long depth = last * kRows + x.blocks[last].rows - row;
+        const long row = static_cast<long>(first) * kBandRows;
+        const long depth = last * kBandRows + x.blocks[last].rows - row;
         const int keys = (to < there ? to : there) - from;
         float* into = sums + (j0 + from) * columns;
         if (keys <= 0) return;
@@ -235,7 +235,7 @@ INLINE void gather(const Band& x, const Reach& reach, int j0, bool paired, const
 INLINE void weigh_tile(const Band& x, int j0, float* p, float* d, float* slope, bool first) {
     const Reach reach(x.blocks, x.count, j0);
     for (int b = reach.first; b <= reach.last; ++b) {
-        const long at = static_cast<long>(b) * kRows * kStride;
+        const long at = static_cast<long>(b) * kBandRows * kStride;
         weigh_block(x, b, j0, reach.width[b], reach.most, p + at, d + at, slope ? slope + at : nullptr, first);
     }
     if (!first) return;
@@ -251,7 +251,7 @@ INLINE void weigh_tile(const Band& x, int j0, float* p, float* d, float* slope, 
 INLINE void turn_into_scores(const Band& x, int b, int j0, int width, float* p, float* d, const float* slope) {
     const Request& r = *x.g.request;
     const Block& block = x.blocks[b];
-    const float* offset = x.at.offset + b * kRows;
+    const float* offset = x.at.offset + b * kBandRows;
     for (int i = 0; i < block.rows; ++i)
         for (long j = i * kStride; j < i * kStride + width; j += kLanes)
             store(d + j, load(p + j) * (load(d + j) - offset[i]));
@@ -270,7 +270,7 @@ template <bool kMade>
 INLINE void pair_scores(const Band& x, int b, int width, int most, const float* p, const float* d) {
     const float scale = x.g.request->scores.scale;
     const Block& block = x.blocks[b];
-    const long row = static_cast<long>(b) * kRows;
+    const long row = static_cast<long>(b) * kBandRows;
     for (int i = 0; i < block.rows; i += 2) {
         const bool both = i + 1 < block.rows;
         const int next = both ? i + 1 : i;
@@ -299,7 +299,7 @@ INLINE void spread_tile(const Band& x, int j0, float* p, float* d, const float* 
     const bool in_place = !x.paired || slope || biased(x.g);
     for (int b = reach.first; b <= reach.last; ++b) {
         const int width = reach.width[b];
-        const long row = static_cast<long>(b) * kRows, at = row * kStride;
+        const long row = static_cast<long>(b) * kBandRows, at = row * kStride;
         if (in_place) turn_into_scores(x, b, j0, width, p + at, d + at, slope ? slope + at : nullptr);
         if (!x.g.q && !x.g.k) continue;
         if (x.paired && in_place) pair_scores<true>(x, b, width, reach.most, p + at, d + at);
@@ -325,16 +325,16 @@ INLINE void settle_offsets(const Band& x) {
             const Row row = x.blocks[b].row[i];
             const View& of = x.g.of_lse;
             const float moved = of ? element(of.data, of.kind, of.at(x.share.batch, row.head, row.query)) : 0;
-            const float total = sum(load(x.at.sums + (b * kRows + i) * kLanes)) - moved;
-            x.at.offset[b * kRows + i] = x.g.offset[cell(*x.g.request, x.share.batch, row)] = total;
+            const float total = sum(load(x.at.sums + (b * kBandRows + i) * kLanes)) - moved;
+            x.at.offset[b * kBandRows + i] = x.g.offset[cell(*x.g.request, x.share.batch, row)] = total;
         }
 }
 
 INLINE void write_queries(const Band& x, const bool* fresh) {
     const long d = x.g.request->dims.d;
     for (int b = 0; b < x.count; ++b) {
-        float* dq = x.at.dq + b * kRows * x.at.columns;
-        if (fresh[b]) std::memset(dq, 0, sizeof(float) * static_cast<size_t>(kRows * x.at.columns));
+        float* dq = x.at.dq + b * kBandRows * x.at.columns;
+        if (fresh[b]) std::memset(dq, 0, sizeof(float) * static_cast<size_t>(kBandRows * x.at.columns));
         for (int i = 0; i < x.blocks[b].rows; ++i)
             write_row(dq + i * x.at.columns, 1, d, const_cast<void*>(x.g.q.data), x.g.q.kind,
                       cell(*x.g.request, x.share.batch, x.blocks[b].row[i]) * d);
@@ -353,7 +353,7 @@ void backward_add(const Share& share, Block* blocks, int count) {
         for (int i = 0; i < block.rows; ++i) block.reference[i] = r.lse[cell(r, share.batch, block.row[i])];
     }
     std::memset(x.at.sums, 0, sizeof(float) * static_cast<size_t>(x.at.rows * kLanes));
-    for (int i = 0; i < kRows; ++i) x.at.ones[i] = 1;
+    for (int i = 0; i < kBandRows; ++i) x.at.ones[i] = 1;
     pack_band(x);
     const auto tiles = [&](auto use) {
         for (int j = j0 / kTile * kTile; j < j1; j += kTile) {

@@ -92,7 +92,7 @@ struct MomentRows {
 // A thread's memory for one band. Rows of strips and of what is made of them are kStride apart.
 struct BandScratch {
     char *queries, *queries_down;
-    float* tile;                       // [kRows, kTile] logits of a block
+    float* tile;                       // [kBandRows, kTile] logits of a block
     float *p, *d, *slope;              // strips [tiles, rows, kStride]: weights, their gradients; of a softcap
     Pair *p_down, *d_down, *d_across;  // of a tile: pairs along rows, and along keys
     float *dq, *sums, *offset, *ones;
@@ -106,14 +106,14 @@ struct BandScratch {
         const Request& r = *g.request;
         const bool paired = pairs(r) && (g.q || g.k);
         const long tiles = twice ? 1 : (r.dims.m + kTile - 1) / kTile;
-        rows = static_cast<long>(blocks) * kRows;
+        rows = static_cast<long>(blocks) * kBandRows;
         strip = twice ? 0 : rows * kStride;
         columns = up(r.dims.d, kPanel);
         const auto words = [&](long count) { return at.take<char>(static_cast<size_t>(4 * count)); };
         const auto some = [&](long count) { return at.take<float>(static_cast<size_t>(count)); };
         queries = words(rows * depth(r));
         queries_down = words(rows * columns);
-        tile = some(kRows * kTile);
+        tile = some(kBandRows * kTile);
         p = some(tiles * rows * kStride);
         d = some(tiles * rows * kStride);
         slope = some(r.scores.softcap > 0 ? tiles * rows * kStride : 0);
@@ -123,7 +123,7 @@ struct BandScratch {
         dq = some(rows * columns);
         sums = some(rows * kLanes);
         offset = some(rows);
-        ones = some(kRows);
+        ones = some(kBandRows);
         for (int i = 0; i < moments.count; ++i) {
             const Moment& x = moments.list[i];
             moment[i] = {words(rows * x.words()), words(rows * x.columns)};

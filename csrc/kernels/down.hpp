@@ -65,7 +65,7 @@ void multiply_down_rest(int keys, const Word* a, long a_row, const Word* b, long
 // turned.
 INLINE void multiply_down_pairs(const Pair* a, long a_row, const Pair* b, long length, long depth, float* c,
                                 long columns) {
-    constexpr long kMost = kBand * kRows / 2;
+    constexpr long kMost = kBand * kBandRows / 2;
     alignas(64) Pair turned[kGroupRows * kMost];
     const long whole = depth / kSide * kSide;
     for (long p = 0; p < whole; p += kSide) {

@@ -209,7 +209,11 @@ INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, flo
         products(b, at, group, group + 1, j0, width);
         if (!at.span[group].whole || shaped(b.request->scores)) score(b, first, end, j0, width, scale, at.tile);
         fold_largest(folds, at, first, end, at.tile, before);
-        fold_top(b, folds, at, first, end, j0, at.tile, before);
+        if (folds.top) {
+            keep_awake();
+            fold_top(b, folds, at, first, end, j0, at.tile, before);
+            keep_awake();
+        }
         move_references(b, at, first, end, of.unit, slack(folds));
         of.first = first;
         group_powers<kSlope, kPaired, kKept>(of, group, j0);
@@ -240,7 +244,7 @@ void settle(Block& b) {
     const Matrices matrices(pairs(r) && (b.keys || !direct(b)));
     Carver carver(b.scratch);
     Scratch at(r, carver);
-    start(r, b.state);
+    start(b);
     const float scale = pack_queries(b, at.queries), unit = remaining_scale(r) * kLog2e;
     const bool kept = b.strip || !folds.all_paired;
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);

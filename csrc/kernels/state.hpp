@@ -54,13 +54,21 @@ size_t state_bytes(const Request& r) {
     return carver.used();
 }
 
-// No keys yet.
-void start(const Request& r, State& s) {
-    const Folds folds(r);
-    for (int i = 0; i < kRows + kLanes; ++i) s.reference[i] = -INFINITY;
-    for (int i = 0; i < kRows * kLanes; ++i) s.mass[i] = s.slope[i] = 0;
-    for (long i = 0; i < kRows * folds.moments; ++i) s.moments[i] = 0;
-    for (int i = 0; i < kRows * folds.top; ++i) s.top[i] = -INFINITY, s.top_keys[i] = -1;
+// No keys yet, of the block's rows and those looked at with them.
+void start(const Block& b) {
+    const State& s = b.state;
+    const Folds folds(*b.request);
+    const long rows = up(b.rows, kTogether);
+    for (long i = 0; i < rows + kLanes; ++i) s.reference[i] = -INFINITY;
+    for (long i = 0; i < rows * kLanes; ++i) s.mass[i] = s.slope[i] = 0;
+    for (long i = 0; i < rows * folds.top; ++i) s.top[i] = -INFINITY, s.top_keys[i] = -1;
+    float* into = s.moments;
+    for (const Observation& o : b.request->observations) {
+        if (o.what != What::moment) continue;
+        const long columns = up(o.count, kPanel);
+        for (long i = 0; i < rows * columns; ++i) into[i] = 0;
+        into += kRows * columns;
+    }
 }
 
 // Bring row i of a state to another reference: 2^d times everything linear; the slope is affine. unit: log2 e times

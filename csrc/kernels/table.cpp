@@ -14,6 +14,7 @@ extern const Kernels SIGHTLINE_TABLE;
 const Kernels SIGHTLINE_TABLE = {AS_TEXT(SIGHTLINE_TABLE),
                                  kPanel,
                                  kTile,
+                                 kBlockRows,
                                  kDirectRows,
                                  kOverlaps,
                                  scratch_bytes,

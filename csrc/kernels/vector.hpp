@@ -33,11 +33,11 @@ constexpr int kRegisterRows = 6;
 #endif
 constexpr int kPanel = 2 * kLanes;
 // kTile: keys scored at a time; tiles start at its multiples, whatever the rows. kGroupRows: rows multiplied at once,
-// those of a register tile or of a matrix register.
+// those of a register tile or of a matrix register. kBlockRows: rows that go over the keys together.
 #if defined(__AMX_BF16__)
-constexpr int kTile = 128, kGroupRows = 16;
+constexpr int kTile = 128, kGroupRows = 16, kBlockRows = 96;
 #else
-constexpr int kTile = 256, kGroupRows = kRegisterRows;
+constexpr int kTile = 256, kGroupRows = kRegisterRows, kBlockRows = 48;
 #endif
 
 typedef float Floats __attribute__((vector_size(4 * kLanes)));
