@@ -111,9 +111,8 @@ template <bool kMax>
 INLINE void blocks(const Weights& w, const Observation& o, const Window& into, const float* plain) {
     alignas(64) float columns[kTile];
     for (int i = w.i0; i < w.i1;) {
-        const long block = w.query(i) / o.rows;
-        int end = i;
-        while (end < w.i1 && w.query(end) / o.rows == block) ++end;
+        const long block = w.query(i) / o.rows, more = (block + 1) * o.rows - w.query(i);
+        const int end = more < w.i1 - i ? static_cast<int>(i + more) : w.i1;  // rows of one head follow one another
         const float* x = columns;
         if (!kMax && i == w.i0 && end == w.i1) x = plain;  // the same sum, already made
         else down_columns<kMax>(w, i, end, w.factor, columns);
