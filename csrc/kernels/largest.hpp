@@ -80,7 +80,7 @@ INLINE void take_all(const Block& b, const Scratch& at, int i0, int i1, int k) {
 
 // What a logit must exceed to be among a row's k largest so far, for kLanes rows from `i` on: its list's last, for
 // equals come later and lose, or else what is just below a number that k of them are no smaller than. Such a number is
-// the k-th of the maxima of kLanes parts of them, those of this tile among them.
+// the k-th of the maxima of kLanes parts of them, those of this tile among them. For the first kBounded tiles.
 INLINE Floats cuts(const Scratch& at, int i, int k, Floats last) {
     if (k > kLanes) return last;
     const Floats bound = k == 1 ? load(at.maxima + i) : sorted_at(at.maxima + i * kLanes, k);
@@ -99,7 +99,7 @@ INLINE void fold_largest(const Folds& folds, const Scratch& at, int first, int e
         for (int c = 0; c < rows; ++c)
             most[c] = largest_lanes(tile + (i0 - first + c) * kTile, at.span[(i0 + c) / kGroupRows]);
         for (int c = rows; c < kLanes; ++c) most[c] = splat(-INFINITY);
-        for (int c = 0; k > 1 && c < rows; ++c) gather(at.maxima + (i0 + c) * kLanes, most[c]);
+        for (int c = 0; k > 1 && before < kBounded && c < rows; ++c) gather(at.maxima + (i0 + c) * kLanes, most[c]);
         largest_lane(most);
         store(at.highest + i0, most[0]);
         if (k == 1) gather(at.maxima + i0, most[0]);
@@ -124,7 +124,7 @@ INLINE void fold_top(const Block& b, const Folds& folds, const Scratch& at, int 
         if (!any_lane(some)) continue;
         alignas(64) uint16_t bits[kTogether * kWords] = {};
         const Rows rows{i0, i1, bits};
-        for (int c = 0; c < kTogether && before < kEarly; c += kLanes)
+        for (int c = 0; c < kTogether && before < kBounded; c += kLanes)
             store(cut + c, cuts(at, i0 + c, k, load(cut + c)));
         for (int i = i0; i < i1; ++i) {
             const int c = i - i0;

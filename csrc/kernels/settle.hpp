@@ -210,7 +210,7 @@ INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, flo
         if (!at.span[group].whole || shaped(b.request->scores)) score(b, first, end, j0, width, scale, at.tile);
         fold_largest(folds, at, first, end, at.tile, before);
         if (folds.top) {
-            keep_awake();
+            if (before < kBounded) keep_awake();  // candidates are many at first
             fold_top(b, folds, at, first, end, j0, at.tile, before);
             keep_awake();
         }

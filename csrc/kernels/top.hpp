@@ -139,6 +139,7 @@ __attribute__((noinline)) Floats sorted_at(const float* rows, int k) {
 }
 
 constexpr int kEarly = 3072 / kTile;  // tiles of which most rows have candidates: asking which costs more
+constexpr int kBounded = 4;           // tiles after which lists cut as well as another bound
 constexpr int kTogether = 16;  // rows whose candidates are found before any is taken in: fewer loops to leave early
 constexpr int kWaiting = 24;   // candidates of one row that wait before its list takes them in
 constexpr int kRoom = kWaiting + kTile + kBits;
