@@ -3,7 +3,7 @@
 Each question of SQuAD on a short passage is asked three ways: of the passage ("full"), of the passage without the
 sentences that hold the gold answer ("removed"), and, of the passage, a question of general knowledge that has nothing
 to do with it ("world"). Each answer's readings go into a file of JSON lines; a run goes on where one was cut off.
-The rule was chosen on passages of up to 800 characters, which are asked by default; "fresh" asks some of up to 1,000,
+The rule was chosen on passages of up to 1,000 characters, which are asked by default; "fresh" asks some of up to 1,500,
 which no choice has seen. Shares are told with Wilson's 95 % intervals.
 "Inviting" is how often the gold answer is given where the order also invites to say what is not there.
 
@@ -32,7 +32,7 @@ from sightline.tasks._chat import stop_tokens
 from sightline.tasks._check import INVITING
 from sightline.tasks._prompt import Prompt
 
-LENGTH, LONGER = 800, 1000
+LENGTH, LONGER = 1000, 1500
 """The longest passage, in characters, of those that the rule was chosen on, and of fresh ones, which are longer."""
 
 LIMIT = 20
