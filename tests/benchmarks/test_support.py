@@ -56,6 +56,7 @@ def test_answers_on_other_passages_are_not_gone_on_with(
         support.main(str(squad(tmp_path, [300])), str(world), str(rows), "any", "chosen")
 
 
-def test_wilson_intervals() -> None:
-    assert support.wilson(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)  # Wilson 1927; R's binom.confint
-    assert support.wilson(5, 10) == pytest.approx((0.2366, 0.7634), abs=1e-4)
+def test_wilson_intervals_hold_the_shares_whose_deviation_is_z() -> None:
+    for hits, n in ((0, 10), (5, 10), (12, 427)):  # |p' - p| = z sqrt(p (1 - p) / n) at both ends (Wilson 1927)
+        for p in support.wilson(hits, n):
+            assert (hits / n - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / n, abs=1e-12)
