@@ -11,9 +11,10 @@ namespace {
 
 constexpr std::size_t kStripBudget = std::size_t{64} << 20;  // bytes of one thread's strip before its rows become fewer
 constexpr int kFewestRows = 12;
-constexpr int kFewRows = 48;       // most rows that make one block with all of their keys
-constexpr long kSplitKeys = 2048;  // fewest keys of a task, where tasks share rows
-constexpr long kSplits = 32;       // tasks that are enough, where tasks share rows
+constexpr long kStripCache = 1l << 20;  // bytes of a strip that leave room for keys and values in the second cache
+constexpr int kFewRows = 48;            // most rows that make one block with all of their keys
+constexpr long kSplitKeys = 2048;       // fewest keys of a task, where tasks share rows
+constexpr long kSplits = 32;            // tasks that are enough, where tasks share rows
 
 long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
@@ -93,6 +94,9 @@ void Plan::cut(const Request& r, int tile, int threads) {
                     tasks.push_back({b, h / d.group(), h, together, 0, d.n, j, std::min(j + keys, d.m), {}});
         return;
     }
+    // Fewer rows where then their strip stays in cache.
+    const long fit = kStripCache / static_cast<long>(sizeof(float) * tiles * tile) / 16 * 16;
+    if (strip && fit >= kFewRows) rows = static_cast<int>(std::min<long>(rows, fit));
     while (strip && rows / 2 >= kFewestRows && sizeof(float) * tiles * tile * rows > kStripBudget) rows /= 2;
     const long blocks = ceil_div(d.n, rows);
     // One thread needs no chunks; several take about four each, so that none waits long for the last.

@@ -1,6 +1,8 @@
 // The largest logits of a tile's rows: what the fold is relative to, and the lists of them.
 #pragma once
 
+#include <algorithm>
+
 #include "state.hpp"
 #include "tile.hpp"
 
@@ -28,32 +30,43 @@ INLINE Floats largest_lanes(const float* x, Span span) {
     return larger(most[0], most[1]);
 }
 
-// Which of a row's logits are above `cut`, all of `bits` being 0.
-INLINE void find_above(const float* x, Span span, float cut, uint16_t* bits) {
-    by_panels(span, [&](int j) __attribute__((always_inline)) { set_above(x, j, cut, bits); });
+// Whether a row has more candidates for a list of length k than one tile mostly has.
+INLINE bool many(const uint16_t* bits, int k) { return count_bits(bits) > 2 * k + kBits; }
+
+// Which of a row's logits reach `cut`, all of `bits` being 0.
+INLINE void find_reaching(const float* x, Span span, float cut, uint16_t* bits) {
+    by_panels(span, [&](int j) __attribute__((always_inline)) { set_reaching(x, j, cut, bits); });
 }
 
-// The same with a higher cut, where there is one that leaves out none of the k largest.
-__attribute__((noinline)) void closer_above(const float* x, Span span, int k, uint16_t* bits) {
-    const float bound = at_least(x + span.from, span.to - span.from, k);
-    alignas(64) uint16_t fewer[kWords] = {};
-    if (bound == -INFINITY) return;
-    find_above(x, span, just_below(splat(bound))[0], fewer);
-    for (int w = 0; w < kWords; ++w) bits[w] &= fewer[w];
+// Of a row's logits that reach `cut` those that may be among the k first: where one that k of them are no smaller than
+// is higher, that reach it, and of its equals the k first.
+__attribute__((noinline)) void find_closer(const float* x, Span span, float cut, int k, uint16_t* bits) {
+    cut = std::max(cut, at_least(x + span.from, span.to - span.from, k));
+    std::memset(bits, 0, sizeof(uint16_t) * kWords);
+    find_reaching(x, span, cut, bits);
+    if (!many(bits, k)) return;
+    int equals = 0;
+    for (int w = 0; w < kWords; ++w) {
+        for (uint32_t some = bits[w]; some; some &= some - 1) {
+            if (x[w * kBits + __builtin_ctz(some)] > cut || equals++ < k) continue;
+            bits[w] = static_cast<uint16_t>(bits[w] & ~(some & -some));
+        }
+    }
 }
 
 // Some rows of a tile, i0 ... i1 - 1, and which of their logits may be among a row's k largest: bits [., kWords].
 struct Rows {
     int i0, i1;
+    const float* cut;
     uint16_t* bits;
 };
 
-// Fewer of them, where a row has many: logits may ascend. tile: the first row's.
+// Fewer of them, where a row has many: logits may descend, or be equal. tile: the first row's.
 __attribute__((noinline)) void leave_out(const Scratch& at, const Rows& rows, const float* tile, int k) {
     for (int i = rows.i0; i < rows.i1; ++i) {
         const int c = i - rows.i0;
         uint16_t* mine = rows.bits + c * kWords;
-        if (count_bits(mine) > 2 * k + kBits) closer_above(tile + c * kTile, at.span[i / kGroupRows], k, mine);
+        if (many(mine, k)) find_closer(tile + c * kTile, at.span[i / kGroupRows], rows.cut[c], k, mine);
     }
 }
 
@@ -78,13 +91,12 @@ INLINE void take_all(const Block& b, const Scratch& at, int i0, int i1, int k) {
     for (int i = i0; i < i1; i += kLanes) take_in(b.state.top, b.state.top_keys, k, at.waiting, i);
 }
 
-// What a logit must exceed to be among a row's k largest so far, for kLanes rows from `i` on: its list's last, for
-// equals come later and lose, or else what is just below a number that k of them are no smaller than. Such a number is
-// the k-th of the maxima of kLanes parts of them, those of this tile among them. For the first kBounded tiles.
+// What a logit must reach to be among a row's k largest so far, for kLanes rows from `i` on: its list's last, for an
+// equal with a smaller key comes before it, or a higher number that k of them are no smaller than. Such a number is the
+// k-th of the maxima of kLanes parts of them, those of this tile among them. For the first kBounded tiles.
 INLINE Floats cuts(const Scratch& at, int i, int k, Floats last) {
     if (k > kLanes) return last;
-    const Floats bound = k == 1 ? load(at.maxima + i) : sorted_at(at.maxima + i * kLanes, k);
-    return pick(bound > last, just_below(bound), last);
+    return larger(k == 1 ? load(at.maxima + i) : sorted_at(at.maxima + i * kLanes, k), last);
 }
 
 // The largest logit of rows `first` ... `end` - 1 of a tile, and of parts of all of a row where lists are asked for.
@@ -117,24 +129,25 @@ INLINE void fold_top(const Block& b, const Folds& folds, const Scratch& at, int 
         alignas(64) float cut[kTogether];
         Ints some{};
         for (int c = 0; c < kTogether; c += kLanes) {
-            const Floats last = load(b.state.top + listed(i0 + c, k - 1, k));
+            const Floats last = larger(load(b.state.top + listed(i0 + c, k - 1, k)), splat(kLeast));
             store(cut + c, last);
-            some |= load(at.highest + i0 + c) > last;
+            some |= load(at.highest + i0 + c) >= last;
         }
         if (!any_lane(some)) continue;
         alignas(64) uint16_t bits[kTogether * kWords] = {};
-        const Rows rows{i0, i1, bits};
+        const Rows rows{i0, i1, cut, bits};
         for (int c = 0; c < kTogether && before < kBounded; c += kLanes)
             store(cut + c, cuts(at, i0 + c, k, load(cut + c)));
         for (int i = i0; i < i1; ++i) {
             const int c = i - i0;
-            if (before >= kEarly && !(at.highest[i] > cut[c])) continue;
-            find_above(mine + c * kTile, at.span[i / kGroupRows], cut[c], bits + c * kWords);
+            if (before >= kEarly && !(at.highest[i] >= cut[c])) continue;
+            find_reaching(mine + c * kTile, at.span[i / kGroupRows], cut[c], bits + c * kWords);
         }
         add_waiting(at, rows, j0, mine, k);
         Ints full{};
         for (int c = 0; c < kTogether; c += kLanes) full |= load<Ints>(at.waiting.counts + i0 + c) >= splat(kWaiting);
-        if (any_lane(full)) take_all(b, at, i0, i1, k);
+        // Lists are about to be all that cuts.
+        if (before + 1 == kBounded || any_lane(full)) take_all(b, at, i0, i1, k);
     }
 }
 

@@ -251,7 +251,9 @@ void settle(Block& b) {
     find_bounds(b, at.bounds);
     if (folds.top) std::memset(at.waiting.counts, 0, sizeof(int) * kRows);
     int before = 0;  // tiles
-    for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile, ++before) {
+    const int begin = b.j0 / kTile * kTile;
+    // The last first: what weighs most is often what came last, and lists of largest logits have it early then.
+    for (int j0 = (b.j1 - 1) / kTile * kTile; b.j0 < b.j1 && j0 >= begin; j0 -= kTile, ++before) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
         const int number = j0 / kTile;
         // Logits stay where the last tile's were, in cache.

@@ -14,10 +14,16 @@ constexpr int kMostTop = 64;
 // Lists stand side by side, kLanes rows in a vector: entry p of row i, where every list has k.
 INLINE int listed(int i, int p, int k) { return (i / kLanes * k + p) * kLanes + i % kLanes; }
 
-// Which lanes: what comparing gives.
+constexpr float kLeast = -3.40282347e38f;  // of finite numbers
+
+// Which lanes: what comparing gives. before: whose logit comes first in a list.
 #if defined(__AVX512F__)
 typedef __mmask16 Where;
-INLINE Where greater(Floats a, Floats b) { return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ); }
+INLINE Where before(Floats a, Ints a_key, Floats b, Ints b_key) {
+    const Where more = _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ);
+    const Where same = _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_EQ_OQ);
+    return static_cast<Where>(more | _mm512_mask_cmplt_epi32_mask(same, (__m512i)a_key, (__m512i)b_key));
+}
 INLINE Where either(Where a, Where b) { return static_cast<Where>(a | b); }
 INLINE Floats pick(Where where, Floats a, Floats b) {
     return (Floats)_mm512_mask_blend_ps(where, (__m512)b, (__m512)a);
@@ -25,7 +31,7 @@ INLINE Floats pick(Where where, Floats a, Floats b) {
 INLINE Ints pick(Where where, Ints a, Ints b) { return (Ints)_mm512_mask_blend_epi32(where, (__m512i)b, (__m512i)a); }
 #else
 typedef Ints Where;
-INLINE Where greater(Floats a, Floats b) { return a > b; }
+INLINE Where before(Floats a, Ints a_key, Floats b, Ints b_key) { return (a > b) | ((a == b) & (a_key < b_key)); }
 INLINE Where either(Where a, Where b) { return a | b; }
 #endif
 
@@ -33,25 +39,25 @@ constexpr int kBits = 16;                               // numbers that a word o
 constexpr int kWords = kTile / kBits;                   // words of a row
 constexpr int kSome = kPanel < kBits ? kPanel : kBits;  // numbers compared at once
 
-// Which of kSome numbers are above `cut`.
-INLINE uint16_t above(const float* x, float cut) {
+// Which of kSome numbers reach `cut`.
+INLINE uint16_t reaching(const float* x, float cut) {
 #if defined(__AVX512F__)
-    return _mm512_cmp_ps_mask((__m512)load(x), (__m512)splat(cut), _CMP_GT_OQ);
+    return _mm512_cmp_ps_mask((__m512)load(x), (__m512)splat(cut), _CMP_GE_OQ);
 #elif defined(__AVX2__)
-    const int low = _mm256_movemask_ps((__m256)(load(x) > splat(cut)));
-    return static_cast<uint16_t>(low | _mm256_movemask_ps((__m256)(load(x + kLanes) > splat(cut))) << kLanes);
+    const int low = _mm256_movemask_ps((__m256)(load(x) >= splat(cut)));
+    return static_cast<uint16_t>(low | _mm256_movemask_ps((__m256)(load(x + kLanes) >= splat(cut))) << kLanes);
 #else
     int bits = 0;
-    for (int i = 0; i < kSome; ++i) bits |= (x[i] > cut) << i;
+    for (int i = 0; i < kSome; ++i) bits |= (x[i] >= cut) << i;
     return static_cast<uint16_t>(bits);
 #endif
 }
 
-// Which of a row's numbers j ... j + kPanel - 1 are above `cut`; their bits are 0 so far.
-INLINE void set_above(const float* x, int j, float cut, uint16_t* bits) {
+// Which of a row's numbers j ... j + kPanel - 1 reach `cut`; their bits are 0 so far.
+INLINE void set_reaching(const float* x, int j, float cut, uint16_t* bits) {
 #pragma GCC unroll 2
     for (int at = j; at < j + kPanel; at += kSome) {
-        const uint16_t some = above(x + at, cut);
+        const uint16_t some = reaching(x + at, cut);
         if (kSome == kBits) bits[at / kBits] = some;
         else bits[at / kBits] |= static_cast<uint16_t>(some << at % kBits);
     }
@@ -74,13 +80,6 @@ INLINE int count_bits(const uint16_t* words) {
     int count = 0;
     for (int w = 0; w < kWords; w += 4) count += __builtin_popcountll(load<uint64_t>(words + w));
     return count;
-}
-
-// The next floats below finite ones.
-INLINE Floats just_below(Floats x) {
-    const Words bits = (Words)x;
-    const Ints zero = splat(INT32_MIN + 1);
-    return (Floats)pick(x > Floats{}, (Ints)(bits - 1), pick(x < Floats{}, (Ints)(bits + 1), zero));
 }
 
 // A number that at least k of the x are no smaller than: the least of k or more maxima of disjoint parts.
@@ -144,7 +143,7 @@ constexpr int kTogether = 16;  // rows whose candidates are found before any is 
 constexpr int kWaiting = 24;   // candidates of one row that wait before its list takes them in
 constexpr int kRoom = kWaiting + kTile + kBits;
 
-// Candidates that wait, [kRows, kRoom]: of each row in the order of their keys.
+// Candidates that wait, [kRows, kRoom].
 struct Waiting {
     float* logits;
     int *keys, *counts;  // counts [kRows]
@@ -185,26 +184,27 @@ struct Entries {
         for (int p = 0; p < kMany; ++p) store(logits + p * kLanes, logit[p]), store(keys + p * kLanes, key[p]);
     }
 
-    // One candidate of every row, after its equals; what falls off takes its place. fell: it did from entries before
-    // these, and is no smaller than any of them.
+    // One candidate of every row; what falls off takes its place. fell: it did from entries before these, and comes
+    // before all of them.
     INLINE void insert(Floats& it, Ints& its_key, Where& fell) {
         Floats last = it;
         Ints last_key = its_key;
-        Where before = fell;
+        Where after = fell;
 #pragma GCC unroll 8
         for (int p = 0; p < kMany; ++p) {
             const Floats old = logit[p];
             const Ints old_key = key[p];
-            const Where here = either(fell, greater(it, old));
-            logit[p] = pick(before, last, pick(here, it, old));
-            key[p] = pick(before, last_key, pick(here, its_key, old_key));
-            last = old, last_key = old_key, before = here;
+            const Where here = either(fell, before(it, its_key, old, old_key));
+            logit[p] = pick(after, last, pick(here, it, old));
+            key[p] = pick(after, last_key, pick(here, its_key, old_key));
+            last = old, last_key = old_key, after = here;
         }
-        it = pick(before, last, it), its_key = pick(before, last_key, its_key), fell = before;
+        it = pick(after, last, it), its_key = pick(after, last_key, its_key), fell = after;
     }
 };
 
-// Up to kLanes candidates of each of kLanes rows: the c-th of every row in a vector, -inf where a row has fewer.
+// Up to kLanes candidates of each of kLanes rows: the c-th of every row in a vector, not a number where a row has
+// fewer.
 struct Candidates {
     Ints logit[kLanes], key[kLanes];
 
@@ -216,8 +216,7 @@ struct Candidates {
         }
         transpose(logit);
         transpose(key);
-        for (int c = 0; c < kLanes; ++c)
-            logit[c] = (Ints)pick(counts > splat(from + c), (Floats)logit[c], splat(-INFINITY));
+        for (int c = 0; c < kLanes; ++c) logit[c] = (Ints)pick(counts > splat(from + c), (Floats)logit[c], splat(NAN));
     }
 };
 
