@@ -160,13 +160,15 @@ void run_task(const Request& r, const Kernels& k, const Plan& plan, const Packed
 void run_many(const Request& r, const Kernels& k, const Plan& plan, int threads) {
     Packed packed(r, k);
     const long heads = static_cast<long>(r.dims.b) * r.dims.hk, wave = packed.heads_at_once();
-    const long per_head = static_cast<long>(plan.tasks.size()) / heads;
+    const long chunks = static_cast<long>(plan.tasks.size()) / (heads * r.dims.group());
     for (long first = 0; first < heads; first += wave) {
         const long some = std::min(wave, heads - first);
         packed.pack(first, some, threads);
-        // Last tasks first: under a causal mask they are the longest.
-        run_tasks(some * per_head, threads, [&](long at) {
-            run_task(r, k, plan, packed, plan.tasks[static_cast<std::size_t>((first + some) * per_head - 1 - at)]);
+        // The last chunk of every head first: under a causal mask they are the longest.
+        const long together = some * r.dims.group();  // heads
+        run_tasks(together * chunks, threads, [&](long at) {
+            const long head = first * r.dims.group() + at % together, chunk = chunks - 1 - at / together;
+            run_task(r, k, plan, packed, plan.tasks[static_cast<std::size_t>(head * chunks + chunk)]);
         });
     }
 }

@@ -99,8 +99,8 @@ void Plan::cut(const Request& r, int tile, int threads) {
     if (strip && fit >= kFewRows) rows = static_cast<int>(std::min<long>(rows, fit));
     while (strip && rows / 2 >= kFewestRows && sizeof(float) * tiles * tile * rows > kStripBudget) rows /= 2;
     const long blocks = ceil_div(d.n, rows);
-    // One thread needs no chunks; several take about four each, so that none waits long for the last.
-    const long chunks = threads < 2 ? 1 : std::min(blocks, ceil_div(4L * threads, static_cast<long>(d.b) * d.h));
+    // One thread needs no chunks; several take about eight each, so that none waits long for the last.
+    const long chunks = threads < 2 ? 1 : std::min(blocks, ceil_div(8L * threads, static_cast<long>(d.b) * d.h));
     const int queries = static_cast<int>(ceil_div(blocks, chunks)) * rows;
     for (int b = 0; b < d.b; ++b)
         for (int h = 0; h < d.h; ++h)
