@@ -11,10 +11,12 @@ namespace {
 
 constexpr std::size_t kStripBudget = std::size_t{64} << 20;  // bytes of one thread's strip before its rows become fewer
 constexpr int kFewestRows = 12;
-constexpr long kStripCache = 1l << 20;  // bytes of a strip that leave room for keys and values in the second cache
-constexpr int kFewRows = 48;            // most rows that make one block with all of their keys
-constexpr long kSplitKeys = 2048;       // fewest keys of a task, where tasks share rows
-constexpr long kSplits = 32;            // tasks that are enough, where tasks share rows
+// Bytes of a strip that leave room for keys and values in the second cache, and most rows of a longer one.
+constexpr std::size_t kStripCache = std::size_t{1} << 20;
+constexpr int kStripRows = 64;
+constexpr int kFewRows = 48;       // most rows that make one block with all of their keys
+constexpr long kSplitKeys = 2048;  // fewest keys of a task, where tasks share rows
+constexpr long kSplits = 32;       // tasks that are enough, where tasks share rows
 
 long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
@@ -94,10 +96,9 @@ void Plan::cut(const Request& r, int tile, int threads) {
                     tasks.push_back({b, h / d.group(), h, together, 0, d.n, j, std::min(j + keys, d.m), {}});
         return;
     }
-    // Fewer rows where then their strip stays in cache.
-    const long fit = kStripCache / static_cast<long>(sizeof(float) * tiles * tile) / 16 * 16;
-    if (strip && fit >= kFewRows) rows = static_cast<int>(std::min<long>(rows, fit));
-    while (strip && rows / 2 >= kFewestRows && sizeof(float) * tiles * tile * rows > kStripBudget) rows /= 2;
+    const auto strip_bytes = [&] { return strip ? sizeof(float) * tiles * tile * rows : 0; };
+    if (strip_bytes() > kStripCache) rows = std::min(rows, kStripRows);
+    while (rows / 2 >= kFewestRows && strip_bytes() > kStripBudget) rows /= 2;
     const long blocks = ceil_div(d.n, rows);
     // One thread needs no chunks; several take about eight each, so that none waits long for the last.
     const long chunks = threads < 2 ? 1 : std::min(blocks, ceil_div(8L * threads, static_cast<long>(d.b) * d.h));

@@ -45,12 +45,13 @@ __attribute__((noinline)) void find_closer(const float* x, Span span, float cut,
     std::memset(bits, 0, sizeof(uint16_t) * kWords);
     find_reaching(x, span, cut, bits);
     if (!many(bits, k)) return;
-    int equals = 0;
+    alignas(64) uint16_t more[kWords] = {};
+    find_reaching(x, span, just_above(splat(cut))[0], more);
+    int room = k;
     for (int w = 0; w < kWords; ++w) {
-        for (uint32_t some = bits[w]; some; some &= some - 1) {
-            if (x[w * kBits + __builtin_ctz(some)] > cut || equals++ < k) continue;
-            bits[w] = static_cast<uint16_t>(bits[w] & ~(some & -some));
-        }
+        uint32_t equals = bits[w] & ~uint32_t{more[w]}, kept = more[w];
+        for (; equals && room; equals &= equals - 1, --room) kept |= equals & -equals;
+        bits[w] = static_cast<uint16_t>(kept);
     }
 }
 
@@ -91,12 +92,19 @@ INLINE void take_all(const Block& b, const Scratch& at, int i0, int i1, int k) {
     for (int i = i0; i < i1; i += kLanes) take_in(b.state.top, b.state.top_keys, k, at.waiting, i);
 }
 
-// What a logit must reach to be among a row's k largest so far, for kLanes rows from `i` on: its list's last, for an
-// equal with a smaller key comes before it, or a higher number that k of them are no smaller than. Such a number is the
-// k-th of the maxima of kLanes parts of them, those of this tile among them. For the first kBounded tiles.
-INLINE Floats cuts(const Scratch& at, int i, int k, Floats last) {
-    if (k > kLanes) return last;
-    return larger(k == 1 ? load(at.maxima + i) : sorted_at(at.maxima + i * kLanes, k), last);
+// What a logit of keys from j0 on must reach to come before the last of its row's list, for kLanes rows from `i` on: an
+// equal does where its key is smaller.
+INLINE Floats list_cuts(const State& s, int i, int k, int j0) {
+    const Floats last = load(s.top + listed(i, k - 1, k));
+    const Ints key = load<Ints>(s.top_keys + listed(i, k - 1, k));
+    return larger(pick((key >= Ints{}) & (key < splat(j0)), just_above(last), last), splat(kLeast));
+}
+
+// The same or a higher number that k of a row's logits are no smaller than: the k-th of the maxima of kLanes parts of
+// them, those of this tile among them. For the first kBounded tiles.
+INLINE Floats bounded_cuts(const Scratch& at, int i, int k, Floats cut) {
+    if (k > kLanes) return cut;
+    return larger(k == 1 ? load(at.maxima + i) : sorted_at(at.maxima + i * kLanes, k), cut);
 }
 
 // The largest logit of rows `first` ... `end` - 1 of a tile, and of parts of all of a row where lists are asked for.
@@ -129,15 +137,15 @@ INLINE void fold_top(const Block& b, const Folds& folds, const Scratch& at, int 
         alignas(64) float cut[kTogether];
         Ints some{};
         for (int c = 0; c < kTogether; c += kLanes) {
-            const Floats last = larger(load(b.state.top + listed(i0 + c, k - 1, k)), splat(kLeast));
-            store(cut + c, last);
-            some |= load(at.highest + i0 + c) >= last;
+            const Floats enough = list_cuts(b.state, i0 + c, k, j0);
+            store(cut + c, enough);
+            some |= load(at.highest + i0 + c) >= enough;
         }
         if (!any_lane(some)) continue;
         alignas(64) uint16_t bits[kTogether * kWords] = {};
         const Rows rows{i0, i1, cut, bits};
         for (int c = 0; c < kTogether && before < kBounded; c += kLanes)
-            store(cut + c, cuts(at, i0 + c, k, load(cut + c)));
+            store(cut + c, bounded_cuts(at, i0 + c, k, load(cut + c)));
         for (int i = i0; i < i1; ++i) {
             const int c = i - i0;
             if (before >= kEarly && !(at.highest[i] >= cut[c])) continue;

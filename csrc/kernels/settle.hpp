@@ -238,6 +238,15 @@ __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds,
     moments(b, of.at, j0, width, of.weights, !before, o != nullptr);
 }
 
+// Which of a block's tiles comes after `before` others. The last few from the last on down: what weighs most is often
+// what came last, and lists of largest logits cut well once they have it. Then the others, from the first on up, so
+// that equals come after those that they lose to. Keys that are read where they lie come in their order: memory wants
+// it.
+INLINE int tile_after(const Block& b, int tiles, int before) {
+    const int early = !b.keys ? 0 : tiles < kBounded ? tiles : kBounded;
+    return before < early ? tiles - 1 - before : before - early;
+}
+
 void settle(Block& b) {
     const Request& r = *b.request;
     const Folds folds(r);
@@ -250,10 +259,9 @@ void settle(Block& b) {
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
     find_bounds(b, at.bounds);
     if (folds.top) std::memset(at.waiting.counts, 0, sizeof(int) * kRows);
-    int before = 0;  // tiles
-    const int begin = b.j0 / kTile * kTile;
-    // The last first: what weighs most is often what came last, and lists of largest logits have it early then.
-    for (int j0 = (b.j1 - 1) / kTile * kTile; b.j0 < b.j1 && j0 >= begin; j0 -= kTile, ++before) {
+    const int begin = b.j0 / kTile * kTile, tiles = b.j0 < b.j1 ? (b.j1 - 1 - begin) / kTile + 1 : 0;
+    for (int before = 0; before < tiles; ++before) {
+        const int j0 = begin + tile_after(b, tiles, before) * kTile;
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
         const int number = j0 / kTile;
         // Logits stay where the last tile's were, in cache.

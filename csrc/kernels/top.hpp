@@ -82,6 +82,12 @@ INLINE int count_bits(const uint16_t* words) {
     return count;
 }
 
+// The next floats above.
+INLINE Floats just_above(Floats x) {
+    const Words bits = (Words)x;
+    return (Floats)pick(x > Floats{}, (Ints)(bits + 1), pick(x < Floats{}, (Ints)(bits - 1), splat(int32_t{1})));
+}
+
 // A number that at least k of the x are no smaller than: the least of k or more maxima of disjoint parts.
 INLINE float at_least(const float* x, int n, int k) {
     if (n < 4 * kLanes || k > 4 * kLanes) return -INFINITY;

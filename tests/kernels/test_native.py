@@ -509,19 +509,20 @@ def ranked(keys: str, m: int) -> Tensor:
     if keys == "equal":
         return torch.ones(m, 4)
     steps = torch.arange(m, dtype=torch.float32)[:, None]
-    return torch.cat([steps // 64, steps % 64, torch.zeros(m, 2)], 1)  # ascending: each fits a bf16
+    up = torch.cat([steps // 64, steps % 64, torch.zeros(m, 2)], 1)  # each fits a bf16
+    return up if keys == "ascending" else up.flip(0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("count", [1, 2, 5, 8, 9, 16, 40])
-@pytest.mark.parametrize("keys", ["tied", "equal", "ascending"])
+@pytest.mark.parametrize("keys", ["tied", "equal", "ascending", "descending"])
 def test_the_largest_come_in_order_and_of_equals_the_first(
     keys: str, count: int, dtype: torch.dtype, instructions: str
 ) -> None:
     g = torch.Generator().manual_seed(count)
     for n, m in ((70, 1500), (3, 5000)):
         k = ranked(keys, m).to(dtype)[None, None]
-        q = torch.tensor([64.0, 1.0, 0.0, 0.0]).expand(n, 4) if keys == "ascending" else None
+        q = torch.tensor([64.0, 1.0, 0.0, 0.0]).expand(n, 4) if keys.endswith("scending") else None
         q = (torch.randint(-2, 3, (n, 4), generator=g).float() if q is None else q).to(dtype)[None, None]
         asked = {"top": sl.TopK(count), "peak": sl.Peak()}
         seen = sl.observe(q, k, k, asked, mask=sl.Causal(), scale=0.5, backend="cpu")
@@ -529,3 +530,14 @@ def test_the_largest_come_in_order_and_of_equals_the_first(
         best = s.sort(stable=True, dim=-1, descending=True).indices[..., :count]
         assert torch.equal(seen["top"], best)
         assert torch.equal(seen["peak"].key, best[..., 0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_least_finite_logit_is_in_a_list_that_has_room(dtype: torch.dtype, instructions: str) -> None:
+    """Masks of the field are often the least number in place of -inf: such keys are admitted, and come last."""
+    n, m = 70, 1500
+    q, k = torch.ones(1, 1, n, 4, dtype=dtype), torch.ones(1, 1, m, 4, dtype=dtype)
+    bias = torch.full((1, 1, n, m), torch.finfo(torch.float32).min)
+    bias[..., 700] = 0
+    seen = sl.observe(q, k, k, {"top": sl.TopK(3)}, bias=sl.DenseBias(bias), backend="cpu")
+    assert torch.equal(seen["top"], torch.tensor([700, 0, 1]).expand(1, 1, n, 3))
