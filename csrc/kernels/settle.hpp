@@ -240,8 +240,7 @@ __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds,
 
 // Which of a block's tiles comes after `before` others. The last few from the last on down: what weighs most is often
 // what came last, and lists of largest logits cut well once they have it. Then the others, from the first on up, so
-// that equals come after those that they lose to. Keys that are read where they lie come in their order: memory wants
-// it.
+// that equals come after those that they lose to. Keys that are not packed come in their order, as memory wants it.
 INLINE int tile_after(const Block& b, int tiles, int before) {
     const int early = !b.keys ? 0 : tiles < kBounded ? tiles : kBounded;
     return before < early ? tiles - 1 - before : before - early;

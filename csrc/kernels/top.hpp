@@ -14,9 +14,9 @@ constexpr int kMostTop = 64;
 // Lists stand side by side, kLanes rows in a vector: entry p of row i, where every list has k.
 INLINE int listed(int i, int p, int k) { return (i / kLanes * k + p) * kLanes + i % kLanes; }
 
-constexpr float kLeast = -3.40282347e38f;  // of finite numbers
+constexpr float kLeast = -3.40282347e38f;  // the least finite number: what is masked is less
 
-// Which lanes: what comparing gives. before: whose logit comes first in a list.
+// Which lanes: what comparing gives. before: where a, of a_key, precedes b in a list.
 #if defined(__AVX512F__)
 typedef __mmask16 Where;
 INLINE Where before(Floats a, Ints a_key, Floats b, Ints b_key) {
