@@ -238,14 +238,6 @@ __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds,
     moments(b, of.at, j0, width, of.weights, !before, o != nullptr);
 }
 
-// Which of a block's tiles comes after `before` others. The last few from the last on down: what weighs most is often
-// what came last, and lists of largest logits cut well once they have it. Then the others, from the first on up, so
-// that equals come after those that they lose to. Keys that are not packed come in their order, as memory wants it.
-INLINE int tile_after(const Block& b, int tiles, int before) {
-    const int early = !b.keys ? 0 : tiles < kBounded ? tiles : kBounded;
-    return before < early ? tiles - 1 - before : before - early;
-}
-
 void settle(Block& b) {
     const Request& r = *b.request;
     const Folds folds(r);
@@ -260,7 +252,10 @@ void settle(Block& b) {
     if (folds.top) std::memset(at.waiting.counts, 0, sizeof(int) * kRows);
     const int begin = b.j0 / kTile * kTile, tiles = b.j0 < b.j1 ? (b.j1 - 1 - begin) / kTile + 1 : 0;
     for (int before = 0; before < tiles; ++before) {
-        const int j0 = begin + tile_after(b, tiles, before) * kTile;
+        // The last first: what weighs most is often what came last, and lists of largest logits cut well once they have
+        // it. Keys that are not packed come in their order, as memory wants it. Where they stand decides alone: a row
+        // meets its tiles in the same order whatever block it is in.
+        const int j0 = begin + (b.keys ? tiles - 1 - before : before) * kTile;
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
         const int number = j0 / kTile;
         // Logits stay where the last tile's were, in cache.

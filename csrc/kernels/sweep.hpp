@@ -224,14 +224,12 @@ INLINE void factors(const Block& b, int number, float unit, float* factor) {
     }
 }
 
-// Every settled reduction of the block's rows against keys j0:j1. The last tiles first: most of them are in cache
-// still.
+// Every settled reduction of the block's rows against keys j0:j1. The first tiles first: they were made last.
 void sweep(const Block& b) {
     const long observations = static_cast<long>(b.request->observations.size());
     alignas(64) float factor[kRows];
     const float unit = remaining_scale(*b.request) * kLog2e;
-    const int begin = b.j0 / kTile * kTile;
-    for (int j0 = (b.j1 - 1) / kTile * kTile; b.j0 < b.j1 && j0 >= begin; j0 -= kTile) {
+    for (int j0 = b.j0 / kTile * kTile; j0 < b.j1; j0 += kTile) {
         const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel)), number = j0 / kTile;
         factors(b, number, unit, factor);
         for (int i = 0; i < b.rows;) {

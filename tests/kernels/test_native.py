@@ -541,3 +541,17 @@ def test_the_least_finite_logit_is_in_a_list_that_has_room(dtype: torch.dtype, i
     bias[..., 700] = 0
     seen = sl.observe(q, k, k, {"top": sl.TopK(3)}, bias=sl.DenseBias(bias), backend="cpu")
     assert torch.equal(seen["top"], torch.tensor([700, 0, 1]).expand(1, 1, n, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_what_long_strips_are_kept_for_changes_no_bit(dtype: torch.dtype, instructions: str) -> None:
+    """Blocks have fewer rows where a strip of weights would be long: a row has the same bits in any block."""
+    n, m = 400, 4000
+    q, k, v = (torch.randn(1, 1, s, 16, generator=torch.Generator().manual_seed(s)).to(dtype) for s in (n, m, m + 1))
+    v = v[:, :, :m]
+    asked = {"entropy": sl.Entropy(), "top": sl.TopK(3), "output": sl.RowMoment(v)}
+    alone = sl.observe(q, k, v, asked, mask=sl.Causal(), backend="cpu")
+    beside = sl.observe(q, k, v, {**asked, "received": sl.Received()}, mask=sl.Causal(), backend="cpu")
+    assert torch.equal(alone.output, beside.output)
+    for name in asked:
+        assert torch.equal(alone[name], beside[name]), name
