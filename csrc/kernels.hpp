@@ -108,6 +108,7 @@ struct Kernels {
     // Exponentials cost less beside products: registers are left beside those of a product, and the processor's vector
     // pipes are not all for multiply-adds.
     bool overlaps;
+    bool thirds;  // floats can be multiplied as sums of three bf16 numbers
 
     std::size_t (*scratch_bytes)(const Request&);
     std::size_t (*state_bytes)(const Request&);

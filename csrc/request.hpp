@@ -68,6 +68,7 @@ struct Observation {
     void* out = nullptr;
     void* out_keys = nullptr;  // i64: keys of a peak
     Kind out_kind = Kind::f32;
+    bool thirds = false;  // so may a moment's operand: see Request
 
     ALWAYS_INLINE bool settled() const { return what >= What::received; }
     ALWAYS_INLINE bool maximum() const { return what == What::column_max || what == What::block_max; }
@@ -88,6 +89,7 @@ struct Request {
     Scores scores;
     Field field;
     std::vector<Observation> observations;
+    bool thirds = false;   // queries and keys may be multiplied as sums of three bf16 numbers
     float* lse = nullptr;  // [b, h, n]
 };
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../kernels.hpp"
-#include "multiply.hpp"
+#include "thirds.hpp"
 #include "transpose.hpp"
 
 namespace sightline {
@@ -10,9 +10,17 @@ namespace {
 
 constexpr int kWidest = 256;  // d and each moment's width
 
-// Which operands are multiplied as pairs of bf16.
+// What products multiply: floats, pairs of bf16, or pairs of floats' thirds.
+enum class Form { floats, pairs, thirds };
+
+// Which operands are multiplied as pairs of bf16, and which as thirds.
 INLINE bool pairs(const Request& r) { return kPairs && r.q.kind == Kind::bf16; }
 INLINE bool pairs(const Request& r, const Observation& o) { return pairs(r) && o.operand.kind == Kind::bf16; }
+INLINE bool thirds(const Request& r) { return kMatrices && r.thirds; }
+INLINE Form form(const Request& r) { return pairs(r) ? Form::pairs : thirds(r) ? Form::thirds : Form::floats; }
+INLINE Form form(const Request& r, const Observation& o) {
+    return pairs(r, o) ? Form::pairs : kMatrices && o.thirds ? Form::thirds : Form::floats;
+}
 
 template <class T, class Convert>
 INLINE void read(const void* data, long at, long step, int count, float* out, Convert convert) {
@@ -45,7 +53,25 @@ INLINE void read_bits(const View& v, long at, long step, int count, uint16_t* ou
         for (int i = 0; i < count; ++i) out[i] = p[i * step];
 }
 
-INLINE long depth(const Request& r) { return pairs(r) ? (r.dims.d + 1) / 2 : r.dims.d; }
+// Words of a row of queries or keys; of one third of it.
+INLINE long depth(const Request& r) {
+    switch (form(r)) {
+        case Form::pairs:
+            return (r.dims.d + 1) / 2;
+        case Form::thirds:
+            return up(r.dims.d, kPanel) / 2;
+        default:
+            return r.dims.d;
+    }
+}
+// Words of all of it.
+INLINE long row_words(const Request& r) { return depth(r) * (thirds(r) ? kThirds : 1); }
+
+// A row of floats as words of thirds, `third` words from one to the next: neighbours kLanes apart share a word. x:
+// padded to whole panels.
+INLINE void split_row(const float* x, long count, Pair* out, long third) {
+    for (long c = 0; c < count; c += kPanel) store_thirds(out + c / 2, third, load(x + c), load(x + c + kLanes));
+}
 
 // Queries of the block as rows of words, scaled where they are floats; what is left to scale logits by is returned.
 float pack_queries(const Block& b, void* out) {
@@ -61,6 +87,11 @@ float pack_queries(const Block& b, void* out) {
             if (!(scale > 0))
                 for (int c = 0; c < d; ++c) row[c] = scale == 0 ? 0 : row[c] ^ 0x8000;
             if (d % 2) row[d] = 0;
+        } else if (thirds(r)) {
+            alignas(64) float row[kWidest] = {};
+            read_floats(r.q, at, r.q.stride[3], d, row);
+            for (int c = 0; c < d; ++c) row[c] *= scale;
+            split_row(row, d, static_cast<Pair*>(out) + i * depth(r), kRows * depth(r));
         } else {
             float* row = static_cast<float*>(out) + i * static_cast<long>(d);
             read_floats(r.q, at, r.q.stride[3], d, row);
@@ -129,6 +160,29 @@ INLINE void prefetch_row(const View& f, int batch, int head, int j, int width) {
     for (long at = 0; at < static_cast<long>(width) * size; at += 64) __builtin_prefetch(row + at, 0, 2);
 }
 
+// The same as thirds: a panel's lie one after the other.
+void pack_thirds_across(const View& k, int d, int batch, int head, int j0, int j1, char* out) {
+    const long words = up(d, kPanel) / 2;
+    alignas(64) Pair rows[kPanel][kThirds * kWidest / 2];
+    alignas(64) float read[kWidest] = {};
+    for (int j = j0; j < j1; j += kPanel) {
+        for (int c = 0; c < kPanel; ++c) {
+            prefetch_row(k, batch, head, j + c + 2 * kPanel, d);
+            if (j + c < j1) {
+                read_floats(k, k.at(batch, head, j + c), k.stride[3], d, read);
+                split_row(read, d, rows[c], words);
+            } else {
+                std::memset(rows[c], 0, sizeof rows[c]);
+            }
+        }
+        for (int t = 0; t < kThirds; ++t) {
+            const uint32_t* row[kPanel];
+            for (int c = 0; c < kPanel; ++c) row[c] = &rows[c][t * words].bits;
+            pack_panel(row, words, 0, reinterpret_cast<uint32_t*>(out) + (kThirds * (j - j0) + t * kPanel) * words);
+        }
+    }
+}
+
 // Rows j0 ... j1 - 1 of f [b, heads, ., width] one below the other, in panels of kPanel columns `length` words long.
 void pack_down(const View& f, int width, bool paired, int batch, int head, int j0, int j1, long length, char* out) {
     const int padded = static_cast<int>(up(width, kPanel));
@@ -166,24 +220,50 @@ void pack_down(const View& f, int width, bool paired, int batch, int head, int j
     }
 }
 
-// Words of a panel that holds the values of `keys` keys.
-INLINE long value_words(const Request& r, const Observation& o, long keys) {
-    return up(keys, kPanel) / (pairs(r, o) ? 2 : 1);
+// The same as thirds, a whole panel's of columns one after the other; keys kLanes apart share a word.
+void pack_thirds_down(const View& f, int width, int batch, int head, int j0, int j1, long length, char* out) {
+    const int padded = static_cast<int>(up(width, kPanel));
+    alignas(64) float rows[kPanel][kWidest] = {};
+    for (int j = j0; j < j1; j += kPanel) {
+        for (int i = 0; i < kPanel; ++i) {
+            prefetch_row(f, batch, head, j + i + 2 * kPanel, width);
+            if (j + i < j1) read_floats(f, f.at(batch, head, j + i), f.stride[3], width, rows[i]);
+            else std::memset(rows[i], 0, sizeof rows[i]);
+        }
+        for (int c = 0; c < padded; c += kPanel)
+            for (int i = 0; i < kLanes; ++i) {
+                Pair* words = reinterpret_cast<Pair*>(out) + kThirds * c * length + ((j - j0) / 2 + i) * kPanel;
+                for (int half = 0; half < kPanel; half += kLanes)
+                    store_thirds(words + half, length * kPanel, load(rows[i] + c + half),
+                                 load(rows[i + kLanes] + c + half));
+            }
+    }
 }
 
-size_t key_bytes(const Request& r) { return sizeof(float) * static_cast<size_t>(up(r.dims.m, kPanel) * depth(r)); }
+// Words of a panel that holds the values of `keys` keys; of one third of it.
+INLINE long value_words(const Request& r, const Observation& o, long keys) {
+    return up(keys, kPanel) / (form(r, o) == Form::floats ? 1 : 2);
+}
+
+size_t key_bytes(const Request& r) { return sizeof(float) * static_cast<size_t>(up(r.dims.m, kPanel) * row_words(r)); }
 
 size_t value_bytes(const Request& r, const Observation& o) {
-    return sizeof(float) * static_cast<size_t>(value_words(r, o, r.dims.m) * up(o.count, kPanel));
+    const long words = value_words(r, o, r.dims.m) * up(o.count, kPanel);
+    return sizeof(float) * static_cast<size_t>(words * (form(r, o) == Form::thirds ? kThirds : 1));
 }
 
 // Keys j0 ... j1 - 1 of a whole head's packed keys.
 void pack_some_keys(const Request& r, int batch, int head, int j0, int j1, char* out) {
-    pack_across(r.k, r.dims.d, pairs(r), batch, head, j0, j1, out + sizeof(float) * static_cast<size_t>(j0 * depth(r)));
+    out += sizeof(float) * static_cast<size_t>(j0 * row_words(r));
+    if (thirds(r)) pack_thirds_across(r.k, r.dims.d, batch, head, j0, j1, out);
+    else pack_across(r.k, r.dims.d, pairs(r), batch, head, j0, j1, out);
 }
 
 void pack_some_values(const Request& r, const Observation& o, int batch, int head, int j0, int j1, char* out) {
     const long words = value_words(r, o, j0) * kPanel;  // j0 is a multiple of kTile
+    if (form(r, o) == Form::thirds)
+        return pack_thirds_down(o.operand, static_cast<int>(o.count), batch, head, j0, j1, value_words(r, o, r.dims.m),
+                                out + sizeof(float) * static_cast<size_t>(words));
     pack_down(o.operand, static_cast<int>(o.count), pairs(r, o), batch, head, j0, j1, value_words(r, o, r.dims.m),
               out + sizeof(float) * static_cast<size_t>(words));
 }

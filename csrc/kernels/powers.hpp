@@ -7,7 +7,7 @@ namespace sightline {
 namespace {
 
 // What turns the logits of a tile into e^(s - reference), and where those go: floats (maybe in the logits' place),
-// pairs or both.
+// pairs or thirds, or floats and one of those.
 struct Powers {
     const Block& b;
     const Scratch& at;
@@ -20,7 +20,7 @@ struct Powers {
 };
 
 // One panel of a row; sums, slopes and most gather it. kBounded: no logit is -inf, or as good as that.
-template <bool kMost, bool kSlope, bool kBounded, bool kPaired, bool kKept>
+template <bool kMost, bool kSlope, bool kBounded, Form kForm, bool kKept>
 INLINE void panel_powers(const float* x, float* kept, Pair* pairs, float base, float unit, Floats& sums, Floats& slopes,
                          Floats& most) {
     Floats e[2];
@@ -34,8 +34,11 @@ INLINE void panel_powers(const float* x, float* kept, Pair* pairs, float base, f
         if (kKept) store(kept + half * kLanes, e[half]);
     }
     sums += e[0] + e[1];
-    if (kPaired) store_pairs(pairs, e[0], e[1]);
+    if (kForm == Form::pairs) store_pairs(pairs, e[0], e[1]);
+    if (kForm == Form::thirds) store_thirds(pairs, kRows * kTile / 2, e[0], e[1]);
 }
+
+INLINE constexpr Form paired_form(bool paired) { return paired ? Form::pairs : Form::floats; }
 
 // What a row's exponentials of a tile gathered joins its fold.
 template <bool kSlope>
@@ -67,8 +70,8 @@ INLINE void group_powers(const Powers& of, int group, int j0) {
             float* kept = of.weights + i * kTile;
             Pair* pairs = of.at.weights + i * (kTile / 2);
             for (int j = span.from; j < span.to; j += kPanel)
-                panel_powers<false, kSlope, decltype(bounded)::value, kPaired, kKept>(x + j, kept + j, pairs + j / 2,
-                                                                                      base, unit, sums, slopes, most);
+                panel_powers<false, kSlope, decltype(bounded)::value, paired_form(kPaired), kKept>(
+                    x + j, kept + j, pairs + j / 2, base, unit, sums, slopes, most);
         };
         if (kSlope && !shape && b.row[i].lo <= j0 + span.from && b.row[i].hi >= j0 + span.to)
             run(std::bool_constant<kSlope>{});
@@ -118,8 +121,8 @@ struct Beside {
         Floats sum = load(sums), slope{}, most{};
         if (kSlope) slope = load(slopes);
         if (kAhead) most = load(of.at.most);
-        panel_powers<kAhead, kSlope, false, kPaired, kKept>(of.logits(i) + j, of.weights + at, of.at.weights + at / 2,
-                                                            of.at.base[r], of.unit, sum, slope, most);
+        panel_powers<kAhead, kSlope, false, paired_form(kPaired), kKept>(
+            of.logits(i) + j, of.weights + at, of.at.weights + at / 2, of.at.base[r], of.unit, sum, slope, most);
         store(sums, sum);
         if (kSlope) store(slopes, slope);
         if (kAhead) store(of.at.most, most);
@@ -141,6 +144,56 @@ struct Beside {
             fold_sums<kSlope>(of, row, load(of.at.sums + r * kLanes), slope);
         }
         return true;
+    }
+};
+
+// The same for two groups beside products of thirds: one row after the other, so many panels to a step that all are
+// done after `steps` of them.
+template <bool kSlope, bool kKept>
+struct BesideThirds {
+    const Powers& of;
+    const int end;
+    const Span span;
+    const long steps, panels;
+    long due = 0;  // panels times steps
+    int i, j;      // the next row and key
+    Floats sums, slopes;
+    float base;
+
+    BesideThirds(const Powers& of, int group, long steps)
+        : of(of),
+          end(of.first + kThirdGroups * kGroupRows < of.b.rows ? of.first + kThirdGroups * kGroupRows : of.b.rows),
+          span(of.at.span[group]),
+          steps(steps),
+          panels(static_cast<long>(end - of.first) * (span.to - span.from) / kPanel),
+          i(span.from < span.to ? of.first : end) {
+        start();
+    }
+
+    INLINE void start() {
+        j = span.from;
+        sums = slopes = Floats{};
+        if (i < end) base = finite_reference(of.b, i);
+    }
+
+    INLINE void panel() {
+        const int at = i * kTile + j;
+        Floats most;
+        panel_powers<false, kSlope, false, Form::thirds, kKept>(
+            of.logits(i) + j, of.weights + at, of.at.weights + at / 2, base, of.unit, sums, slopes, most);
+        j += kPanel;
+        if (j < span.to) return;
+        fold_sums<kSlope>(of, i, sums, slopes);
+        ++i;
+        start();
+    }
+
+    INLINE void operator()() {
+        for (due += panels; due >= steps && i < end; due -= steps) panel();
+    }
+
+    INLINE void finish() {
+        while (i < end) panel();
     }
 };
 

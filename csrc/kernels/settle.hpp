@@ -1,145 +1,16 @@
 // Rows against keys while the log-sum-exp is still moving: products, logits, folds, moments. One pass over the keys.
 #pragma once
 
-#include "field.hpp"
-#include "powers.hpp"
+#include "pipeline.hpp"
 
 namespace sightline {
 namespace {
-
-// A settled tile holds a weight for every key: 0 outside the spans.
-INLINE void clear_outside(const Block& b, const Scratch& at, int width, float* tile) {
-    for (int i = 0; i < b.rows; ++i) {
-        const Span span = at.span[i / kGroupRows];
-        float* x = tile + i * kTile;
-        for (int j = 0; j < span.from; j += kLanes) store(x + j, Floats{});
-        for (int j = span.to; j < width; j += kLanes) store(x + j, Floats{});
-    }
-}
-
-// Add a tile's e^(s - reference) times the values of one moment, read as they lie.
-INLINE void add_direct(const Block& b, const Scratch& at, const Observation& o, int j0, int width, const float* tile,
-                       float* into) {
-    const bool paired = pairs(*b.request, o);
-    const int from = b.j0 > j0 ? b.j0 - j0 : 0, to = b.j1 - j0 < width ? b.j1 - j0 : width;
-    const int head = heads_of(o, b.request->dims, b.row[0].head);
-    const void* weights = paired ? static_cast<const void*>(at.weights) : tile;
-    with_source(o.operand.kind, paired, [&](auto source) {
-        gather_direct<decltype(source)>(b, o, head, j0, from, to, static_cast<const uint32_t*>(weights),
-                                        paired ? kTile / 2 : kTile, into, up(o.count, kPanel), at.shift, at.values);
-    });
-}
-
-// A moment's values at the keys of a tile, in panels `length` words long.
-struct Values {
-    const char* panels;
-    long length;
-};
-
-INLINE Values values_of(const Block& b, const Scratch& at, const Observation& o, int moment, int j0, int width) {
-    const Request& r = *b.request;
-    if (b.values) {
-        const size_t skip = static_cast<size_t>(value_words(r, o, j0) * kPanel);
-        return {b.values[moment] + sizeof(float) * skip, value_words(r, o, r.dims.m)};
-    }
-    const long length = value_words(r, o, kTile);
-    const int j1 = j0 + width < r.dims.m ? j0 + width : r.dims.m;
-    pack_down(o.operand, static_cast<int>(o.count), pairs(r, o), b.batch, heads_of(o, r.dims, b.row[0].head), j0, j1,
-              length, at.values);
-    return {at.values, length};
-}
-
-// Add a group's e^(s - reference) times the values of one moment.
-template <class Work>
-INLINE void add_packed(const Block& b, const Scratch& at, const Observation& o, const Values& values, int group,
-                       const float* tile, float* into, const float* shift, Work& beside) {
-    const Span span = at.span[group];
-    const int i = group * kGroupRows;
-    const long columns = up(o.count, kPanel);
-    if (span.from == span.to) return;
-    const auto run = [&](const auto* weights, long row) {
-        using Word = std::remove_cv_t<std::remove_pointer_t<decltype(weights)>>;
-        const int from = std::is_same_v<Word, Pair> ? span.from / 2 : span.from;
-        const int to = std::is_same_v<Word, Pair> ? span.to / 2 : span.to;
-        multiply_group(b.rows - i, weights + i * row + from, row,
-                       reinterpret_cast<const Word*>(values.panels) + from * kPanel, values.length, to - from, columns,
-                       into + i * columns, columns, shift ? shift + i : nullptr, beside);
-    };
-    if (pairs(*b.request, o)) run(at.weights, kTile / 2);
-    else run(tile, kTile);
-}
-
-// All moments but the `done` first.
-INLINE void moments(const Block& b, const Scratch& at, int j0, int width, const float* tile, bool first, int done) {
-    const Request& r = *b.request;
-    float* into = b.state.moments;
-    Nothing nothing;
-    int moment = 0;
-    for (const Observation& o : r.observations) {
-        if (o.what != What::moment) continue;
-        if (moment >= done) {
-            if (!b.values && direct(b)) {
-                add_direct(b, at, o, j0, width, tile, into);
-            } else {
-                const Values values = values_of(b, at, o, moment, j0, width);
-                for (int group = 0; group < groups_of(b); ++group)
-                    add_packed(b, at, o, values, group, tile, into, first ? nullptr : at.shift, nothing);
-            }
-        }
-        into += kRows * up(o.count, kPanel);
-        ++moment;
-    }
-}
-
-// The products of a group's rows with the keys of a tile, packed, into [kGroupRows, kTile].
-template <class Work>
-INLINE void multiply_keys(const Block& b, const Scratch& at, const char* keys, int group, float* into, Work& beside) {
-    const long words = depth(*b.request);
-    const Span span = at.span[group];
-    const int i = group * kGroupRows;
-    const auto run = [&](const auto* word) {
-        using Word = std::remove_cv_t<std::remove_pointer_t<decltype(word)>>;
-        const Word *rows = static_cast<const Word*>(at.queries) + i * words,
-                   *panels = reinterpret_cast<const Word*>(keys);
-        multiply_group(b.rows - i, rows, words, panels + span.from * words, words, words, span.to - span.from,
-                       into + span.from, kTile, nullptr, beside);
-    };
-    if (pairs(*b.request)) run(static_cast<const Pair*>(nullptr));
-    else run(static_cast<const float*>(nullptr));
-}
-
-// Keys j0 ... of a whole head's packed ones.
-INLINE const char* keys_at(const Block& b, int j0) {
-    return b.keys + sizeof(float) * static_cast<size_t>(j0 * depth(*b.request));
-}
-
-// The products of groups `from` ... `to` - 1 with keys j0 ... j0 + width - 1; of all, where keys are not packed.
-INLINE void products(const Block& b, const Scratch& at, int from, int to, int j0, int width) {
-    const Request& r = *b.request;
-    if (!b.keys && direct(b))
-        return with_source(r.k.kind, pairs(r), [&](auto source) {
-            score_direct<decltype(source)>(b, at.padded, j0, width, at.tile, at.keys);
-        });
-    if (!b.keys)
-        pack_across(r.k, r.dims.d, pairs(r), b.batch, b.key_head, j0, j0 + width < r.dims.m ? j0 + width : r.dims.m,
-                    at.keys);
-    Nothing nothing;
-    for (int group = from; group < to; ++group)
-        multiply_keys(b, at, b.keys ? keys_at(b, j0) : at.keys, group, at.tile + (group - from) * kGroupRows * kTile,
-                      nothing);
-}
 
 // Whether all of a tile counts for every row, just as multiplied.
 INLINE bool plain(const Block& b, const Scratch& at, int width) {
     bool whole = width == kTile && !shaped(b.request->scores);
     for (int group = 0; group < groups_of(b); ++group) whole &= at.span[group].whole;
     return whole;
-}
-
-INLINE const Observation* first_moment(const Request& r) {
-    for (const Observation& o : r.observations)
-        if (o.what == What::moment) return &o;
-    return nullptr;
 }
 
 // A tile's logits fold into the state, its weights gather values. The processor raises 2 to some rows' logits while it
@@ -241,27 +112,27 @@ __attribute__((noinline)) void settle_tile(const Powers& of, const Folds& folds,
 void settle(Block& b) {
     const Request& r = *b.request;
     const Folds folds(r);
-    const Matrices matrices(pairs(r) && (b.keys || !direct(b)));
+    const Matrices matrices(thirds(r) || (pairs(r) && (b.keys || !direct(b))));
     Carver carver(b.scratch);
     Scratch at(r, carver);
     start(b);
     const float scale = pack_queries(b, at.queries), unit = remaining_scale(r) * kLog2e;
-    const bool kept = b.strip || !folds.all_paired;
+    const bool kept = b.strip || folds.floats;
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
     find_bounds(b, at.bounds);
     if (folds.top) std::memset(at.waiting.counts, 0, sizeof(int) * kRows);
-    const int begin = b.j0 / kTile * kTile, tiles = b.j0 < b.j1 ? (b.j1 - 1 - begin) / kTile + 1 : 0;
-    for (int before = 0; before < tiles; ++before) {
-        // The last first: what weighs most is often what came last, and lists of largest logits cut well once they have
-        // it. Keys that are not packed come in their order, as memory wants it. Where they stand decides alone: a row
-        // meets its tiles in the same order whatever block it is in.
-        const int j0 = begin + (b.keys ? tiles - 1 - before : before) * kTile;
-        const int width = static_cast<int>(up(b.j1 - j0 < kTile ? b.j1 - j0 : kTile, kPanel));
-        const int number = j0 / kTile;
-        // Logits stay where the last tile's were, in cache.
-        float* weights = b.strip ? b.strip + static_cast<long>(number) * b.strip_rows * kTile : at.tile;
+    if constexpr (kMatrices) {
+        if (thirds(r)) {
+            const auto run = [&](auto slope, auto kept) { settle_thirds<slope, kept>(b, at, folds, scale, unit); };
+            const auto with = [&](auto slope) { kept ? run(slope, std::true_type{}) : run(slope, std::false_type{}); };
+            folds.slope ? with(std::true_type{}) : with(std::false_type{});
+            if (folds.top) take_all(b, at, 0, b.rows, folds.top);
+            return;
+        }
+    }
+    for_tiles(b, [&](int j0, int width, int before) {
         find_spans(b, at.bounds, j0, width, at.span);
-        const Powers of{b, at, unit, weights, at.tile, 0};
+        const Powers of{b, at, unit, strip_at(b, at, j0), at.tile, 0};
         const auto run = [&](auto slope) {
             constexpr bool kSlope = decltype(slope)::value;
             if (!folds.paired) settle_tile<kSlope, false, true>(of, folds, j0, width, scale, before);
@@ -270,11 +141,8 @@ void settle(Block& b) {
         };
         if (folds.slope) run(std::true_type{});
         else run(std::false_type{});
-        if (!b.strip) continue;
-        std::memcpy(b.strip_reference + static_cast<long>(number) * b.strip_rows, b.state.reference,
-                    sizeof(float) * static_cast<size_t>(b.rows));
-        clear_outside(b, at, width, weights);
-    }
+        if (b.strip) end_strip(b, at, j0, width, of.weights);
+    });
     if (folds.top) take_all(b, at, 0, b.rows, folds.top);
 }
 

@@ -12,9 +12,9 @@ namespace {
 // What a request folds besides references and masses.
 struct Folds {
     bool slope = false, paired = false;
-    bool all_paired = true;  // no moment reads weights as floats
-    int top = 0;             // length of the lists of largest logits; a peak is the first of one
-    long moments = 0;        // floats of a row, all moments together
+    bool floats = false;  // a moment reads weights as floats
+    int top = 0;          // length of the lists of largest logits; a peak is the first of one
+    long moments = 0;     // floats of a row, all moments together
 
     explicit Folds(const Request& r) {
         for (const Observation& o : r.observations) {
@@ -24,7 +24,7 @@ struct Folds {
             if (o.what == What::moment) {
                 moments += up(o.count, kPanel);
                 paired |= pairs(r, o);
-                all_paired &= pairs(r, o);
+                floats |= form(r, o) == Form::floats;
             }
         }
     }
