@@ -1,9 +1,8 @@
 #include "engine.hpp"
 
 #include <algorithm>
-#include <cmath>
 
-#include "moderate.hpp"
+#include "forms.hpp"
 #include "plan.hpp"
 #include "pool.hpp"
 
@@ -12,8 +11,6 @@ namespace {
 
 constexpr std::size_t kPackBudget = std::size_t{64} << 20;  // bytes of packed keys and values before heads take turns
 constexpr int kPackKeys = 2048;                             // keys that one task packs; whole tiles
-constexpr long kThirdsBudget = 512L << 20;  // bytes of one head's keys and values as thirds; floats are smaller
-constexpr double kHuge = 0x1p55;            // sums of products of smaller numbers do not overflow
 
 int bound(const View& v, int batch, int query) { return static_cast<const int*>(v.data)[v.at(batch, 0, query)]; }
 
@@ -226,17 +223,6 @@ void run_few(const Request& r, const Kernels& k, const Plan& plan, int threads) 
         plan.clear(r, plan.tasks[static_cast<std::size_t>(at)]);
         sweep(k, blocks[static_cast<std::size_t>(at)]);
     });
-}
-
-// Whether many queries' floats are multiplied as thirds: where they are neither huge nor not finite, and packed they
-// fit. What else is observed must not change how the output is made, and each moment is asked about by itself.
-void choose_thirds(Request& r, const Kernels& k, int threads) {
-    const Dims& d = r.dims;
-    const double scale = std::max(1.0, std::fabs(static_cast<double>(r.scores.scale)));
-    r.thirds = k.thirds && r.q.kind != Kind::bf16 && !is_few(d) && 12L * d.m * d.d <= kThirdsBudget &&
-               moderate(r.q, d.b, d.n, d.d, kHuge / scale, threads) && moderate(r.k, d.b, d.m, d.d, kHuge, threads);
-    for (Observation& o : r.observations)
-        o.thirds = r.thirds && o.what == What::moment && moderate(o.operand, d.b, d.m, o.count, kHuge, threads);
 }
 
 }  // namespace

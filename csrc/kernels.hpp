@@ -110,6 +110,10 @@ struct Kernels {
     bool overlaps;
     bool thirds;  // floats can be multiplied as sums of three bf16 numbers
 
+    // The largest magnitude in rows i0 ... i1 - 1, as the bits of a float; more than infinity's where one is not a
+    // number.
+    uint32_t (*largest)(const View&, int batch, int head, long i0, long i1, long width);
+
     std::size_t (*scratch_bytes)(const Request&);
     std::size_t (*state_bytes)(const Request&);
     State (*state)(const Request&, char* memory);

@@ -1,5 +1,6 @@
 // Compiled once for every instruction set: SIGHTLINE_TABLE names the table it defines.
 #include "backward.hpp"
+#include "extent.hpp"
 #include "field.hpp"
 #include "finish.hpp"
 #include "settle.hpp"
@@ -18,6 +19,7 @@ const Kernels SIGHTLINE_TABLE = {AS_TEXT(SIGHTLINE_TABLE),
                                  kDirectRows,
                                  kOverlaps,
                                  kMatrices,
+                                 largest_magnitude,
                                  scratch_bytes,
                                  state_bytes,
                                  state,

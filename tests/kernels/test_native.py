@@ -555,3 +555,64 @@ def test_what_long_strips_are_kept_for_changes_no_bit(dtype: torch.dtype, instru
     assert torch.equal(alone.output, beside.output)
     for name in asked:
         assert torch.equal(alone[name], beside[name]), name
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_floats_are_no_further_from_float64_than_pytorchs_own(instructions: str, causal: bool) -> None:
+    q, k, v = tensors(1, 4, 4, 600, 600, 64, 64, torch.float32)
+    attend = torch.nn.functional.scaled_dot_product_attention
+    exact = attend(q.double(), k.double(), v.double(), is_causal=causal)
+    theirs = (attend(q, k, v, is_causal=causal).double() - exact).square().mean().sqrt()
+    mine = (sl.attention(q, k, v, mask=sl.Causal() if causal else None, backend="cpu").double() - exact).square()
+    assert mine.mean().sqrt() < (0.7 if instructions == "amx_bf16" else 1.1) * theirs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize(
+    "factors", [(1e18, 1e-18, 1e30), (1e-36, 1e30, 1e-36), (1, 1, 1e-36), (30, 1, 60000), (0, 1, 0)]
+)
+def test_floats_may_be_huge_or_tiny(factors: tuple[float, float, float], dtype: torch.dtype, instructions: str) -> None:
+    """Matrix registers multiply parts of floats, which overflow, or underflow, before they do."""
+    q, k, v = (t * factor for t, factor in zip(tensors(1, 4, 2, 90, 300, 40, 24, torch.float32), factors, strict=True))
+    q, k, v = (t.to(dtype).clamp(torch.finfo(dtype).min, torch.finfo(dtype).max) for t in (q, k, v))
+    asked = {"entropy": sl.Entropy(), "received": sl.Received(), "more": sl.RowMoment(torch.randn(1, 1, 300, 3) * 1e30)}
+    seen = sl.observe(q, k, v, asked, mask=sl.Causal(), backend="cpu")
+    exact = sl.observe(
+        q.double(),
+        k.double(),
+        v.double(),
+        {name: r.to(torch.float64) for name, r in asked.items()},
+        mask=sl.Causal(),
+        backend="dense",
+    )
+    unit = factors[2] or 1
+    close("output", seen.output.double() / unit, exact.output / unit, 2e-5 if dtype == torch.float32 else 1e-3)
+    for name, want in exact.items():
+        close(name, seen[name], want, 2e-5)
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan, 3.4e38])
+@pytest.mark.parametrize("where", ["q", "k", "v", "more"])
+def test_what_is_not_finite_stays_where_it_is(where: str, value: float, instructions: str) -> None:
+    """Rows that such a number is no part of are as close as ever; other results than the values' own keep every bit."""
+    q, k, v = tensors(1, 2, 1, 120, 300, 32, 32, torch.float32)
+    given = {"q": q, "k": k, "v": v, "more": torch.randn(1, 1, 300, 3)}
+
+    def observed() -> dict[str, Tensor]:
+        asked = {"entropy": sl.Entropy(), "more": sl.RowMoment(given["more"])}
+        seen = sl.observe(given["q"], given["k"], given["v"], asked, mask=sl.Causal(), backend="cpu")
+        return {"output": seen.output, "entropy": seen["entropy"], "more": seen["more"]}
+
+    before = observed()
+    given[where] = given[where].clone()
+    given[where][0, 0, 110 if where == "q" else 250, 2] = value
+    after = observed()
+    apart = {"q": set(), "k": set(), "v": {"entropy", "more"}, "more": {"entropy", "output"}}[where]
+    for name, was in before.items():
+        if name in apart:
+            assert torch.equal(was, after[name]), name
+        elif where in "qk":  # keys before 250, and query 110 apart
+            close(name, after[name][:, :, :70], was[:, :, :70].double(), 1e-5)
+    if where in ("v", "more"):  # queries from 70 on admit key 250
+        mine = after["output" if where == "v" else "more"][:, :, 70:, 2]
+        assert torch.isnan(mine).all() if value != value else (mine > 1e30).all()

@@ -1,0 +1,52 @@
+#include "forms.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstring>
+
+#include "plan.hpp"
+#include "pool.hpp"
+
+namespace sightline {
+namespace {
+
+constexpr long kBudget = 512L << 20;  // bytes of one head's keys and values as thirds; floats are smaller
+constexpr long kPiece = 2048;         // rows that one task looks at
+// Sums of products of smaller numbers do not overflow; the least thirds of numbers as large are normal ones.
+constexpr double kHuge = 0x1p55, kTiny = 0x1p-70;
+
+uint32_t bits_of(double x) {
+    const float f = static_cast<float>(x);
+    uint32_t bits;
+    std::memcpy(&bits, &f, sizeof bits);
+    return bits;
+}
+
+// Whether the largest of [batches, view.heads, rows, width], times `factor`, is 0 or neither tiny nor huge.
+bool moderate(const Kernels& k, const View& v, int batches, long rows, long width, double factor, int threads) {
+    const long heads = v.stride[1] ? v.heads : 1, pieces = (rows + kPiece - 1) / kPiece;
+    if (!v.stride[0]) batches = 1;
+    const uint32_t huge = bits_of(kHuge / factor);
+    std::atomic<uint32_t> most{0};
+    run_tasks(batches * heads * pieces, threads, [&](long at) {
+        const long piece = at % pieces, head = at / pieces % heads, batch = at / pieces / heads;
+        const uint32_t mine = k.largest(v, static_cast<int>(batch), static_cast<int>(head), piece * kPiece,
+                                        std::min(rows, (piece + 1) * kPiece), width);
+        for (uint32_t before = most; before < mine && !most.compare_exchange_weak(before, mine);) continue;
+    });
+    return most == 0 || (most < huge && most >= bits_of(kTiny));
+}
+
+}  // namespace
+
+void choose_thirds(Request& r, const Kernels& k, int threads) {
+    const Dims& d = r.dims;
+    const double scale = std::max(1.0, std::fabs(static_cast<double>(r.scores.scale)));
+    r.thirds = k.thirds && r.q.kind != Kind::bf16 && !is_few(d) && 12L * d.m * d.d <= kBudget &&
+               moderate(k, r.q, d.b, d.n, d.d, scale, threads) && moderate(k, r.k, d.b, d.m, d.d, 1, threads);
+    for (Observation& o : r.observations)
+        o.thirds = r.thirds && o.what == What::moment && moderate(k, o.operand, d.b, d.m, o.count, 1, threads);
+}
+
+}  // namespace sightline
