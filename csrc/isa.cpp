@@ -52,8 +52,8 @@ std::vector<Kernels> found() {
 
 #ifdef SIGHTLINE_X86
 // Intel multiplies wide vectors in the two pipes that do everything else to them too: exponentials gain nothing beside
-// products. It multiplies pairs of bf16 half as fast as floats: few rows are better off as those. So are floats in
-// registers and tiles that are not shaped for matrices.
+// products. It multiplies pairs of bf16 half as fast as floats: few rows are better off as those. So are floats that
+// matrix registers do not multiply, in registers and tiles that are not shaped for those.
 void suit_intel(std::vector<Kernels>& tables) {
     for (Kernels& k : tables) {
         k.overlaps = false;

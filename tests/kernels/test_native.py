@@ -472,13 +472,19 @@ def test_gradient_weighted_attention_is_what_the_definition_says(
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_half_precision_is_no_further_from_float64_than_pytorchs_own(instructions: str, causal: bool) -> None:
-    q, k, v = tensors(1, 4, 4, 600, 600, 64, 64, torch.bfloat16)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_outputs_are_no_further_from_float64_than_pytorchs_own(
+    dtype: torch.dtype, instructions: str, causal: bool
+) -> None:
+    q, k, v = tensors(1, 4, 4, 600, 600, 64, 64, dtype)
     attend = torch.nn.functional.scaled_dot_product_attention
     exact = attend(q.double(), k.double(), v.double(), is_causal=causal)
     theirs = (attend(q, k, v, is_causal=causal).double() - exact).square().mean().sqrt()
     mine = (sl.attention(q, k, v, mask=sl.Causal() if causal else None, backend="cpu").double() - exact).square()
-    assert mine.mean().sqrt() < 1.02 * theirs
+    limit = 1.02
+    if dtype == torch.float32:  # sums of floats are made in other orders; of thirds, with fewer roundings
+        limit = 0.7 if instructions == "amx_bf16" else 1.1
+    assert mine.mean().sqrt() < limit * theirs
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -555,16 +561,6 @@ def test_what_long_strips_are_kept_for_changes_no_bit(dtype: torch.dtype, instru
     assert torch.equal(alone.output, beside.output)
     for name in asked:
         assert torch.equal(alone[name], beside[name]), name
-
-
-@pytest.mark.parametrize("causal", [True, False])
-def test_floats_are_no_further_from_float64_than_pytorchs_own(instructions: str, causal: bool) -> None:
-    q, k, v = tensors(1, 4, 4, 600, 600, 64, 64, torch.float32)
-    attend = torch.nn.functional.scaled_dot_product_attention
-    exact = attend(q.double(), k.double(), v.double(), is_causal=causal)
-    theirs = (attend(q, k, v, is_causal=causal).double() - exact).square().mean().sqrt()
-    mine = (sl.attention(q, k, v, mask=sl.Causal() if causal else None, backend="cpu").double() - exact).square()
-    assert mine.mean().sqrt() < (0.7 if instructions == "amx_bf16" else 1.1) * theirs
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
