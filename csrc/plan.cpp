@@ -74,8 +74,6 @@ bool heads_share(const Request& r) {
 
 }  // namespace
 
-bool is_few(const Dims& d) { return static_cast<long>(d.n) * d.group() <= kFewRows; }
-
 Plan::Plan(const Request& r, const Kernels& kernels, int threads) : rows(kernels.rows) {
     for (const Observation& o : r.observations) strip |= o.settled();
     tiles = ceil_div(r.dims.m, kernels.tile);
@@ -85,7 +83,7 @@ Plan::Plan(const Request& r, const Kernels& kernels, int threads) : rows(kernels
 
 void Plan::cut(const Request& r, int tile, int threads) {
     const Dims& d = r.dims;
-    few = is_few(d);
+    few = static_cast<long>(d.n) * d.group() <= kFewRows;
     if (few) {
         // The splits depend on sizes alone: what is observed must not change how sums are ordered.
         const int together = heads_share(r) ? d.group() : 1;

@@ -18,9 +18,6 @@ struct Task {
 // Rows of one block: queries i0:i1 of some heads, their intervals cut to keys j0:j1. Sets the keys that any row admits.
 void place_rows(const Request& request, const Task& task, int i0, int i1, Block& block);
 
-// Whether queries are so few that those of heads with the same keys make one block.
-bool is_few(const Dims& dims);
-
 // Two ways to go. Many queries: keys and values are packed once per head, and a task takes some blocks of rows of one
 // head over all keys. Few (a cache being decoded): the rows of all heads that share a key head make one block, a task
 // takes some of the keys, packed as they come, so that each is read once, and the tasks' states merge.

@@ -73,7 +73,7 @@ CASES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "square": ((1, 2, 2, 300, 300, 64, 64), {"mask": sl.Causal()}),
     "plain": ((1, 3, 1, 97, 1030, 64, 80), {}),
     "window": ((1, 2, 1, 700, 700, 16, 16), {"mask": sl.Causal() & sl.Window(left=90)}),
-    "wide": ((1, 1, 1, 60, 300, 256, 256), {}),
+    "wide": ((1, 2, 1, 70, 300, 256, 256), {}),
     "shaped": (
         (1, 4, 2, 100, 600, 32, 33),
         {"mask": sl.Causal(), "bias": sl.Alibi.geometric(4), "softcap": 20.0, "sinks": torch.randn(4)},
