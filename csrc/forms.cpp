@@ -10,7 +10,7 @@
 namespace sightline {
 namespace {
 
-constexpr long kBudget = 512L << 20;  // bytes of one head's keys and values as thirds; floats are smaller
+constexpr long kBudget = 512L << 20;  // bytes of one head's keys, and values as wide, as thirds; floats are smaller
 constexpr long kFewestRows = 128;     // that share keys: fewer do not repay packing thirds; and packed they must be
 constexpr long kPiece = 2048;         // rows that one task looks at
 // Sums of products of smaller numbers do not overflow; the least thirds of numbers as large are normal ones.
@@ -43,9 +43,9 @@ bool moderate(const Kernels& k, const View& v, int batches, long rows, long widt
 void choose_thirds(Request& r, const Kernels& k, int threads) {
     const Dims& d = r.dims;
     const double scale = std::max(1.0, std::fabs(static_cast<double>(r.scores.scale)));
-    r.thirds = k.thirds && r.q.kind != Kind::bf16 && 1L * d.n * d.group() >= kFewestRows &&
-               12L * d.m * d.d <= kBudget && moderate(k, r.q, d.b, d.n, d.d, scale, threads) &&
-               moderate(k, r.k, d.b, d.m, d.d, 1, threads);
+    const long packed = 2 * 3 * 2 * d.m * up(d.d, k.panel);
+    r.thirds = k.thirds && r.q.kind != Kind::bf16 && 1L * d.n * d.group() >= kFewestRows && packed <= kBudget &&
+               moderate(k, r.q, d.b, d.n, d.d, scale, threads) && moderate(k, r.k, d.b, d.m, d.d, 1, threads);
     for (Observation& o : r.observations)
         o.thirds = r.thirds && o.what == What::moment && moderate(k, o.operand, d.b, d.m, o.count, 1, threads);
 }

@@ -133,7 +133,8 @@ struct Kernels {
 
     BackwardKernels backward;
 
-    const Kernels* vectors = nullptr;  // better ones for floats, and for few rows without gradients: see usable()
+    const Kernels* vectors =
+        nullptr;  // better ones for floats but thirds, and for few rows without gradients: see usable()
 };
 
 // The kernels of a set that serve a call best: see Kernels::vectors.

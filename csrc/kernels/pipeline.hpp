@@ -78,16 +78,7 @@ class Pipeline {
     INLINE void fold(const Stage& s) const {
         constexpr int kSome = kThirdGroups * kGroupRows;
         const int first = s.group * kGroupRows, end = first + kSome < b_.rows ? first + kSome : b_.rows;
-        bool whole = true;
-        for (int group = s.group; group * kGroupRows < end; ++group) whole &= s.at.span[group].whole;
-        if (!whole || shaped(b_.request->scores)) score(b_, first, end, s.j0, s.width, scale_, s.tile);
-        fold_largest(folds_, s.at, first, end, s.tile, s.before);
-        if (folds_.top) {
-            if (s.before < kBounded) keep_awake();  // candidates are many at first
-            fold_top(b_, folds_, s.at, first, end, s.j0, s.tile, s.before);
-            keep_awake();
-        }
-        move_references(b_, s.at, first, end, unit_, slack(folds_));
+        fold_resting(b_, folds_, s.at, {first, end, s.j0, s.width, s.before, s.tile}, scale_, unit_);
     }
 
     INLINE void end_tile() const {

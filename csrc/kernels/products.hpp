@@ -1,4 +1,5 @@
-// The two products of a tile: rows with its keys, and their e^(s - reference) with the values of every moment.
+// The two products of a tile: rows with its keys, and their e^(s - reference) with the values of every moment; and what
+// comes between them where matrix registers make them.
 #pragma once
 
 #include "field.hpp"
@@ -188,6 +189,27 @@ INLINE const Observation* first_moment(const Request& r) {
     for (const Observation& o : r.observations)
         if (o.what == What::moment) return &o;
     return nullptr;
+}
+
+// Rows `first` ... `end` - 1 of a tile, from a group's first on, as multiplied: tile, the first's row.
+struct Multiplied {
+    int first, end, j0, width, before;
+    float* tile;
+};
+
+// They turn into logits, and fold, while matrix registers rest.
+INLINE void fold_resting(const Block& b, const Folds& folds, const Scratch& at, const Multiplied& m, float scale,
+                         float unit) {
+    bool whole = true;
+    for (int group = m.first / kGroupRows; group * kGroupRows < m.end; ++group) whole &= at.span[group].whole;
+    if (!whole || shaped(b.request->scores)) score(b, m.first, m.end, m.j0, m.width, scale, m.tile);
+    fold_largest(folds, at, m.first, m.end, m.tile, m.before);
+    if (folds.top) {
+        if (m.before < kBounded) keep_awake();  // candidates are many at first
+        fold_top(b, folds, at, m.first, m.end, m.j0, m.tile, m.before);
+        keep_awake();
+    }
+    move_references(b, at, m.first, m.end, unit, slack(folds));
 }
 
 }  // namespace

@@ -78,14 +78,7 @@ INLINE void settle_in_turn(Powers of, const Folds& folds, int j0, int width, flo
     for (int group = 0; group < groups_of(b); ++group) {
         const int first = group * kGroupRows, end = first + kGroupRows < b.rows ? first + kGroupRows : b.rows;
         products(b, at, group, group + 1, j0, width);
-        if (!at.span[group].whole || shaped(b.request->scores)) score(b, first, end, j0, width, scale, at.tile);
-        fold_largest(folds, at, first, end, at.tile, before);
-        if (folds.top) {
-            if (before < kBounded) keep_awake();  // candidates are many at first
-            fold_top(b, folds, at, first, end, j0, at.tile, before);
-            keep_awake();
-        }
-        move_references(b, at, first, end, of.unit, slack(folds));
+        fold_resting(b, folds, at, {first, end, j0, width, before, at.tile}, scale, of.unit);
         of.first = first;
         group_powers<kSlope, kPaired, kKept>(of, group, j0);
     }
