@@ -17,11 +17,23 @@ constexpr int kPackKeys = 2048;                              // keys that one ta
 
 long ceil_div(long a, long b) { return (a + b - 1) / b; }
 
+// Whether results tell the offsets: each that has a gradient is there and linear in its row's weights.
+bool offsets_known(const Gradients& g) {
+    const std::vector<Observation>& all = g.request->observations;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+        const What what = all[i].what;
+        const bool linear = what == What::moment || what == What::segment_mass || what == What::entries;
+        if (g.of[i] && !(linear && all[i].out && all[i].out_kind == Kind::f32)) return false;
+    }
+    return true;
+}
+
 // How rows become bands, and bands shares. It depends on sizes and scores alone, so that sums are the same on any
 // number of threads.
 struct Cut {
     int blocks = kBand;
-    bool twice = false, alone = true;
+    Offsets offsets = Offsets::known;
+    bool alone = true;
     long shares = 1, bands = 0;  // of one key head; bands are counted head by head
     std::size_t packed, sums, scratch;
 
@@ -30,8 +42,9 @@ struct Cut {
         // Strips of more rows would leave the caches; tiles alone do not.
         const int most = static_cast<int>(std::min<long>(kBand, ceil_div(d.n, kBandRows)));
         blocks = std::min(most, kStripBlocks);
-        twice = k.scratch_bytes(g, blocks, false) - k.scratch_bytes(g, blocks, true) > g.strip_bytes;
-        if (twice) blocks = most;
+        const auto strips = k.scratch_bytes(g, blocks, Offsets::strips) - k.scratch_bytes(g, blocks, Offsets::twice);
+        if (!offsets_known(g)) offsets = strips > g.strip_bytes ? Offsets::twice : Offsets::strips;
+        if (offsets != Offsets::strips) blocks = most;
         const long rows = static_cast<long>(d.n) * d.group();
         shares = std::min(ceil_div(kShares, static_cast<long>(d.b) * d.hk), rows / kShareRows);
         const std::size_t each = std::max<std::size_t>(k.sums_bytes(g, false), 1);
@@ -43,7 +56,7 @@ struct Cut {
         bands = ceil_div(d.n, static_cast<long>(blocks) * kBandRows) * d.group();
         packed = static_cast<std::size_t>(up(static_cast<long>(k.packed_bytes(g)), 64));
         sums = static_cast<std::size_t>(up(static_cast<long>(k.sums_bytes(g, alone)), 64));
-        scratch = k.scratch_bytes(g, blocks, twice);
+        scratch = k.scratch_bytes(g, blocks, offsets);
     }
 };
 
@@ -103,7 +116,7 @@ void differentiate_wave(const Gradients& g, const BackwardKernels& k, const Cut&
         const int batch = static_cast<int>(head / d.hk), key_head = static_cast<int>(head % d.hk);
         start.push_back(starts(g, cut, batch, key_head));
         for (long s = 0; s < cut.shares; ++s)
-            shares.push_back({&g, batch, key_head, cut.alone, cut.blocks, cut.twice, at,
+            shares.push_back({&g, batch, key_head, cut.alone, cut.blocks, cut.offsets, at,
                               at + cut.packed + cut.sums * static_cast<std::size_t>(s), nullptr});
     }
     const long packs = ceil_div(d.m, kPackKeys);

@@ -76,13 +76,20 @@ struct Gradients {
     std::size_t strip_bytes;  // of a thread's strips; longer ones are made twice instead
 };
 
+// How the offsets of rows are had before dS is used.
+enum class Offsets : int {
+    known,   // from results that are linear in P: sum_j P_ij (g_i . f_j) = g_i . (P f)_i
+    strips,  // P and dP are kept for all keys while their products are summed up
+    twice,   // tiles are made once to sum up and once to use
+};
+
 // Some rows of one (batch, key head), all with the same keys, whose gradients one task makes.
 struct Share {
     const Gradients* gradients;
     int batch, key_head;
-    bool alone;          // it has all rows of that key head
-    int blocks;          // of a band: rows whose strips are kept at once
-    bool twice;          // no strips: tiles are made once for the offsets and once to use
+    bool alone;  // it has all rows of that key head
+    int blocks;  // of a band
+    Offsets offsets;
     const char* packed;  // keys and moments of the whole key head
     char* sums;          // what keys gather from the share's rows
     char* scratch;
@@ -91,7 +98,7 @@ struct Share {
 struct BackwardKernels {
     std::size_t (*packed_bytes)(const Gradients&);
     std::size_t (*sums_bytes)(const Gradients&, bool alone);
-    std::size_t (*scratch_bytes)(const Gradients&, int blocks, bool twice);
+    std::size_t (*scratch_bytes)(const Gradients&, int blocks, Offsets);
     void (*pack)(const Gradients&, int batch, int key_head, int j0, int j1, char* packed);
     void (*start)(const Share&);                          // its sums are zeros
     void (*add)(const Share&, Block* blocks, int count);  // gradients of a band, whose rows are of one head

@@ -65,7 +65,7 @@ struct Observation {
     View operand;
     long count = 0;
     long rows = 0, cols = 0;
-    void* out = nullptr;
+    void* out = nullptr;       // to be written; what gradients are taken of, if it is there
     void* out_keys = nullptr;  // i64: keys of a peak
     Kind out_kind = Kind::f32;
     bool thirds = false;  // so may a moment's operand: see Request

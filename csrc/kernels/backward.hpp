@@ -1,6 +1,6 @@
-// Gradients: dS = P (D - offset), with D the gradient of the weights. A band's rows keep two strips, P and D, over all
-// keys, so that the offset, their row sums, is known before dS is used and no product is made twice. Where operands are
-// bf16, products multiply pairs, for which P and dS are rounded; all sums and everything else are floats.
+// Gradients: dS = P (D - offset), with D the gradient of the weights and the offset the row sum of P D. Where results
+// do not tell it, a band's rows keep two strips, P and D, over all keys, so that no product is made twice. Where
+// operands are bf16, products multiply pairs, for which P and dS are rounded; all sums and everything else are floats.
 #pragma once
 
 #include "band.hpp"
@@ -52,7 +52,8 @@ struct Band {
     Sums sums;
     BandScratch at;
     float left;  // what is left to scale products with keys by
-    bool paired;
+    bool paired, known;
+    bool plain;  // dS goes to queries and keys alone, times the scale alone
 
     Band(const Share& s, Block* given, int n)
         : share(s),
@@ -63,9 +64,11 @@ struct Band {
           moments(g),
           keys(g, moments, Carver(const_cast<char*>(s.packed))),
           sums(g, moments, s.alone, s.batch, s.key_head, Carver(s.sums)),
-          at(g, moments, s.blocks, s.twice, Carver(s.scratch)),
+          at(g, moments, s.blocks, s.offsets, Carver(s.scratch)),
           left(1),
-          paired(pairs(*g.request)) {}
+          paired(pairs(*g.request)),
+          known(s.offsets == Offsets::known),
+          plain(g.request->scores.softcap == 0 && !biased(g)) {}
 
     int copy(const Moment& x) const {  // the head of its values, of those packed
         return x.copies > 1 ? heads_of(*x.what, g.request->dims, blocks[0].row[0].head) % x.copies : 0;
@@ -159,6 +162,16 @@ INLINE void cap_slopes(const float* x, int rows, int width, float factor, float*
         }
 }
 
+// Weights of one row; dS times a factor in place of D.
+INLINE void score_row(const float* s, int width, float scale, float lse, float* p, float* d, float offset,
+                      float factor) {
+    for (int j = 0; j < width; j += kLanes) {
+        const Floats e = exponential(fma(load(s + j), splat(scale), splat(-lse)));
+        store(p + j, e);
+        store(d + j, (load(d + j) - offset) * (e * factor));
+    }
+}
+
 // Weights of one row, and their part of the sum of P D.
 INLINE void weigh_row(const float* s, int width, float scale, float lse, float* p, const float* d, float* sums) {
     Floats total[2] = {load(sums), Floats{}};
@@ -200,8 +213,11 @@ INLINE void weigh_block(const Band& x, int b, int j0, int width, int most, float
     const Seen seen{x.g, block, j0, width, at.tile, left, p, d};
     add_sensitivities(seen);
     for (int i = 0; i < block.rows; ++i) {
-        weigh_row(at.tile + i * kTile, width, left, seen.lse(i), p + i * kStride, d + i * kStride,
-                  at.sums + (row + i) * kLanes);
+        const float *s = at.tile + i * kTile, lse = seen.lse(i);
+        if (x.known)
+            score_row(s, width, left, lse, p + i * kStride, d + i * kStride, at.offset[row + i],
+                      x.plain ? r.scores.scale : 1);
+        else weigh_row(s, width, left, lse, p + i * kStride, d + i * kStride, at.sums + (row + i) * kLanes);
         const size_t rest = static_cast<size_t>(most - width);
         if (rest) std::memset(p + i * kStride + width, 0, sizeof(float) * rest);
         if (rest) std::memset(d + i * kStride + width, 0, sizeof(float) * rest);
@@ -252,9 +268,10 @@ INLINE void turn_into_scores(const Band& x, int b, int j0, int width, float* p, 
     const Request& r = *x.g.request;
     const Block& block = x.blocks[b];
     const float* offset = x.at.offset + b * kBandRows;
-    for (int i = 0; i < block.rows; ++i)
+    for (int i = 0; i < block.rows && !x.known; ++i)
         for (long j = i * kStride; j < i * kStride + width; j += kLanes)
             store(d + j, load(p + j) * (load(d + j) - offset[i]));
+    if (x.known && x.plain) return;
     const int head = block.row[0].head - x.share.key_head * r.dims.group();
     if (biased(x.g))
         add_to_biases(Seen{x.g, block, j0, width, nullptr, 1, p, d},
@@ -296,7 +313,7 @@ INLINE void pair_scores(const Band& x, int b, int width, int most, const float* 
 // Use a tile of the strips: the gradients of queries, keys and biases.
 INLINE void spread_tile(const Band& x, int j0, float* p, float* d, const float* slope, bool* fresh) {
     const Reach reach(x.blocks, x.count, j0);
-    const bool in_place = !x.paired || slope || biased(x.g);
+    const bool in_place = !x.paired || !x.plain || x.known;
     for (int b = reach.first; b <= reach.last; ++b) {
         const int width = reach.width[b];
         const long row = static_cast<long>(b) * kBandRows, at = row * kStride;
@@ -318,15 +335,34 @@ INLINE void spread_tile(const Band& x, int j0, float* p, float* d, const float* 
     if (x.g.k) gather(x, reach, j0, x.paired, d, x.at.d_down, x.at.queries_down, x.at.columns, x.sums.k);
 }
 
-// The offsets of a band whose sums of P D are complete.
+// The row sum of P D from linear results: g_i . (P f)_i. Added up in the order of a product with values, so that dS is
+// 0 where one key has all the weight.
+INLINE float product_with_results(const Band& x, const Row& row) {
+    const Request& r = *x.g.request;
+    float total = 0;
+    for (size_t i = 0; i < r.observations.size(); ++i) {
+        const View& of = x.g.of[i];
+        if (!of) continue;
+        const long count = r.observations[i].count, first = of.at(x.share.batch, row.head, row.query);
+        const float* result = static_cast<const float*>(r.observations[i].out) + cell(r, x.share.batch, row) * count;
+        Floats own{};  // all lanes the same: products and sums are rounded as vectors' are
+        for (long c = 0; c < count; ++c)
+            own = fma(splat(element(of.data, of.kind, first + c * of.stride[3])), splat(result[c]), own);
+        total += own[0];
+    }
+    return total;
+}
+
+// The offsets of a band: from results, or from its sums of P D once they are complete.
 INLINE void settle_offsets(const Band& x) {
     for (int b = 0; b < x.count; ++b)
         for (int i = 0; i < x.blocks[b].rows; ++i) {
             const Row row = x.blocks[b].row[i];
             const View& of = x.g.of_lse;
             const float moved = of ? element(of.data, of.kind, of.at(x.share.batch, row.head, row.query)) : 0;
-            const float total = sum(load(x.at.sums + (b * kBandRows + i) * kLanes)) - moved;
-            x.at.offset[b * kBandRows + i] = x.g.offset[cell(*x.g.request, x.share.batch, row)] = total;
+            const float whole =
+                x.known ? product_with_results(x, row) : sum(load(x.at.sums + (b * kBandRows + i) * kLanes));
+            x.at.offset[b * kBandRows + i] = x.g.offset[cell(*x.g.request, x.share.batch, row)] = whole - moved;
         }
 }
 
@@ -361,12 +397,12 @@ void backward_add(const Share& share, Block* blocks, int count) {
             use(j, x.at.p + at, x.at.d + at, r.scores.softcap > 0 ? x.at.slope + at : nullptr);
         }
     };
-    tiles([&](int j, float* p, float* d, float* slope) { weigh_tile(x, j, p, d, slope, true); });
+    if (!x.known) tiles([&](int j, float* p, float* d, float* slope) { weigh_tile(x, j, p, d, slope, true); });
     settle_offsets(x);
     bool fresh[kBand];
     for (bool& f : fresh) f = true;
     tiles([&](int j, float* p, float* d, float* slope) {
-        if (share.twice) weigh_tile(x, j, p, d, slope, false);
+        if (share.offsets != Offsets::strips) weigh_tile(x, j, p, d, slope, x.known);
         if (x.g.q || x.g.k || biased(x.g)) spread_tile(x, j, p, d, slope, fresh);
     });
     if (x.g.q) write_queries(x, fresh);

@@ -102,12 +102,13 @@ struct BandScratch {
     long columns;  // of queries and keys
     size_t bytes;
 
-    BandScratch(const Gradients& g, const Moments& moments, int blocks, bool twice, Carver&& at) {
+    BandScratch(const Gradients& g, const Moments& moments, int blocks, Offsets offsets, Carver&& at) {
         const Request& r = *g.request;
         const bool paired = pairs(r) && (g.q || g.k);
-        const long tiles = twice ? 1 : (r.dims.m + kTile - 1) / kTile;
+        const bool strips = offsets == Offsets::strips;
+        const long tiles = strips ? (r.dims.m + kTile - 1) / kTile : 1;
         rows = static_cast<long>(blocks) * kBandRows;
-        strip = twice ? 0 : rows * kStride;
+        strip = strips ? rows * kStride : 0;
         columns = up(r.dims.d, kPanel);
         const auto words = [&](long count) { return at.take<char>(static_cast<size_t>(4 * count)); };
         const auto some = [&](long count) { return at.take<float>(static_cast<size_t>(count)); };
@@ -138,8 +139,8 @@ size_t backward_sums_bytes(const Gradients& g, bool alone) {
     return Sums(g, Moments(g), alone, 0, 0, Carver(nullptr)).bytes;
 }
 
-size_t backward_scratch_bytes(const Gradients& g, int blocks, bool twice) {
-    return BandScratch(g, Moments(g), blocks, twice, Carver(nullptr)).bytes;
+size_t backward_scratch_bytes(const Gradients& g, int blocks, Offsets offsets) {
+    return BandScratch(g, Moments(g), blocks, offsets, Carver(nullptr)).bytes;
 }
 
 void backward_pack(const Gradients& g, int batch, int key_head, int j0, int j1, char* packed) {

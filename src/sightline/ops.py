@@ -30,8 +30,10 @@ _STATICS = "float scale, float? softcap, str kinds, SymInt[] ints, float[] float
 _REDUCE = f"Tensor q, Tensor k, {', '.join(f'Tensor? {name}' for name in _TENSORS[2:])}, {_STATICS}, Tensor[] operands"
 
 torch.library.define("sightline::reduce", f"({_REDUCE}) -> Tensor[]")
+# Results may be left out: compiled graphs that a cache kept from before there were any still run.
 torch.library.define(
-    "sightline::reduce_backward", f"({_REDUCE}, bool[] needs, Tensor lse, Tensor?[] grads) -> Tensor[]"
+    "sightline::reduce_backward",
+    f"({_REDUCE}, bool[] needs, Tensor lse, Tensor?[] grads, Tensor?[]? results=None) -> Tensor[]",
 )
 
 
@@ -109,10 +111,10 @@ def _reduce_fake(*args: Any) -> list[Tensor]:
 @torch.library.impl("sightline::reduce_backward", "CompositeExplicitAutograd")
 def _reduce_backward(*args: Any) -> list[Tensor]:
     request, backend = _request(args)
-    flags, lse, grads = args[18:]
-    needs = Needs(*flags)
+    flags, lse, grads, *rest = args[18:]
+    needs, results = Needs(*flags), (rest[0] if rest else None) or [None] * len(grads)
     with torch.autocast(request.q.device.type, enabled=False):
-        return ORDER[backend].backward(request, lse, grads, needs).wanted(request, needs)
+        return ORDER[backend].backward(request, lse, results, grads, needs).wanted(request, needs)
 
 
 @torch.library.register_fake("sightline::reduce_backward")
@@ -147,15 +149,17 @@ class _Reduce(torch.autograd.Function):
 class _ReduceBackward(torch.autograd.Function):
     """`reduce_backward`, which has no gradient of its own.
 
-    Ten tensors, seven statics, needs, count of operands, lse, rest.
+    Ten tensors, seven statics, needs, count of operands, lse, operands, gradients, as many results.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(*args: Any) -> tuple[Tensor, ...]:
-        (needs, count, lse), rest = args[17:20], args[20:]
-        made = torch.ops.sightline.reduce_backward(*args[:17], list(rest[:count]), needs, lse, list(rest[count:]))
+        (needs, count, lse), operands, rest = args[17:20], args[20:], args[20 + args[18] :]
+        half = len(rest) // 2
+        grads, results = list(rest[:half]), list(rest[half:])
+        made = torch.ops.sightline.reduce_backward(*args[:17], list(operands[:count]), needs, lse, grads, results)
         return tuple(made)
 
     @staticmethod
@@ -168,18 +172,21 @@ class _ReduceBackward(torch.autograd.Function):
 
 
 def _save(ctx: Any, tensors: Sequence[Any], statics: Sequence[Any], operands: Sequence[Tensor], output: Any) -> None:
-    ctx.absent = [t is None for t in tensors]
-    ctx.statics = list(statics)
-    ctx.save_for_backward(*[t for t in tensors if t is not None], *operands, output[0])
     ctx.set_materialize_grads(False)
     # Selections are exact copies of no input: a gradient through them would be silently wrong, so there is none.
     request, _ = _request((*tensors, *statics, list(operands)))
-    at, fixed = 1, []
-    for r in request.reductions:
-        made = output[at : at + len(r.like(request.dims, request.dtype))]
-        at += len(made)
+    results: list[Tensor | None] = []
+    fixed = []
+    for r, made in zip(request.reductions, split(output[1:], request.reductions, request.dims), strict=True):
+        # Fewer digits than sums have would do the gradient no good.
+        results += [t if r.linear and t.dtype == request.dtype else None for t in made]
         fixed += [t for t in made if not r.differentiable or not t.is_floating_point()]
     ctx.mark_non_differentiable(output[0], *fixed)
+    ctx.statics = list(statics)
+    saved = [*tensors, *operands, *results]
+    ctx.absent = [t is None for t in saved]
+    ctx.operands = len(operands)
+    ctx.save_for_backward(*[t for t in saved if t is not None], output[0])
 
 
 def _gradients(
@@ -188,15 +195,16 @@ def _gradients(
     """The gradients of the first five tensors, and of each operand."""
     *saved, lse = ctx.saved_tensors
     some = iter(saved)
-    tensors = [None if absent else next(some) for absent in ctx.absent]
-    operands = list(some)
+    given = [None if absent else next(some) for absent in ctx.absent]
+    tensors, operands, results = given[:10], given[10 : 10 + ctx.operands], given[10 + ctx.operands :]
     needs = [want and t is not None for want, t in zip(wanted, tensors[:5], strict=True)] + [any(operands_wanted)]
     if not any(needs) or all(g is None for g in grads[1:]):
         return [None] * 5, [None] * len(operands)
     if torch.compiler.is_compiling():
-        made = iter(torch.ops.sightline.reduce_backward(*tensors, *ctx.statics, operands, needs, lse, list(grads[1:])))
+        args = (*tensors, *ctx.statics, operands, needs, lse, list(grads[1:]), results)
+        made = iter(torch.ops.sightline.reduce_backward(*args))
     else:
-        args = (*tensors, *ctx.statics, needs, len(operands), lse, *operands, *grads[1:])
+        args = (*tensors, *ctx.statics, needs, len(operands), lse, *operands, *grads[1:], *results)
         made = iter(_ReduceBackward.apply(*args))  # type: ignore[no-untyped-call]
     leading = [next(made) if need else None for need in needs[:5]]
     return leading, [next(made) if needs[5] and t.is_floating_point() else None for t in operands]

@@ -330,21 +330,25 @@ def test_what_is_not_served_is_refused_with_reasons() -> None:
         sl.attention(q[..., :8].double(), q[..., :8].double(), q[..., :8].double(), backend="cpu")
 
 
-def differentiable(b: int, h: int, n: int, m: int) -> dict[str, sl.Reduction]:
-    return {name: r for name, r in everything(b, h, n, m).items() if r.differentiable}
+def differentiable(b: int, h: int, n: int, m: int, linear: bool = False) -> dict[str, sl.Reduction]:
+    return {name: r for name, r in everything(b, h, n, m).items() if r.differentiable and (r.linear or not linear)}
 
 
 def gradients(
-    inputs: dict[str, Tensor], options: dict[str, Any], backend: str, dtype: torch.dtype | None = None
+    inputs: dict[str, Tensor],
+    options: dict[str, Any],
+    backend: str,
+    dtype: torch.dtype | None = None,
+    linear: bool = False,
 ) -> dict[str, Tensor]:
     """The gradients of q, k, v, sinks, a bias and every operand, where the output and all there is flow back.
 
-    In the inputs' own dtypes or all in `dtype`.
+    In the inputs' own dtypes or all in `dtype`. linear: nothing but what is linear in the weights of its row.
     """
     leaves = {n: (t if dtype is None else t.to(dtype)).detach().requires_grad_() for n, t in inputs.items()}
     q, k, v = leaves["q"], leaves["k"], leaves["v"]
     asked = {}
-    for name, r in differentiable(*q.shape[:3], k.shape[2]).items():
+    for name, r in differentiable(*q.shape[:3], k.shape[2], linear).items():
         floats = [t if dtype is None else t.to(dtype) for t in r.floating()]
         for at, t in enumerate(floats):
             leaves[f"{name}.{at}"] = t.requires_grad_()
@@ -369,19 +373,20 @@ def native_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu._by_strips, "backward", None)
 
 
-@pytest.mark.parametrize("strips", [True, False])
+@pytest.mark.parametrize("offsets", ["known", "strips", "twice"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_the_definition(
     case: str,
     dtype: torch.dtype,
-    strips: bool,
+    offsets: str,
     instructions: str,
     native_only: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if not strips:
+    if offsets == "twice":
         monkeypatch.setattr(cpu, "STRIP_BYTES", 0)
+    linear = offsets == "known"
     sizes, options = CASES[case]
     inputs = dict(zip("qkv", tensors(*sizes, dtype)))
     inputs["sinks"] = torch.randn(sizes[1], generator=torch.Generator().manual_seed(2))
@@ -389,8 +394,8 @@ def test_gradients_are_those_of_the_definition(
         inputs["slopes"] = sl.Alibi.geometric(4).slopes
     if case == "biased":
         inputs["dense"] = options["bias"].values.float()
-    mine = gradients(inputs, options, "cpu")
-    right = gradients(inputs, options, "dense", torch.float64)
+    mine = gradients(inputs, options, "cpu", linear=linear)
+    right = gradients(inputs, options, "dense", torch.float64, linear)
     for name, want in right.items():
         assert mine[name].dtype == (dtype if name in ("q", "k", "v") else mine[name].dtype)
         close(name, mine[name], want, 5e-5 if dtype == torch.float32 else 2e-2)
@@ -404,6 +409,17 @@ def test_gradients_of_small_calls_of_every_kind_are_exact(
     case = draw(seed, (torch.float32, torch.float16))
     leaves = case.fresh()
     assert Judge(case).gradients(judged(case, case.observe(leaves, "cpu"), leaves)) == [], case
+
+
+@pytest.mark.parametrize("n", [1, 50, 300])
+def test_where_one_key_has_all_the_weight_its_logit_has_no_gradient(n: int, instructions: str) -> None:
+    q, k, v = (t.requires_grad_() for t in tensors(1, 2, 2, n, n, 40, 24, torch.float32))
+    # Each query sees one key.
+    output = sl.attention(q, k, v, mask=sl.Intervals(torch.arange(n), torch.arange(n) + 1), backend="cpu")
+    output.backward(torch.randn(output.shape, generator=torch.Generator().manual_seed(1)))
+    assert not q.grad.any()
+    assert not k.grad.any()
+    assert v.grad.any()
 
 
 @pytest.mark.parametrize("shape", list(product(*((1, size) for size in (2, 4, 100, 300)))))
@@ -445,7 +461,7 @@ def test_only_too_many_moments_have_no_native_gradients(monkeypatch: pytest.Monk
         seen = sl.observe(q, k, v, {str(at): sl.RowMoment(v) for at in range(count)}, backend="cpu")
         (seen.output + sum(seen.values())).sum().backward()
         assert len(given) == count - 7
-    assert cpu.backward_refusals(given[0][0], given[0][2]) == ["its backward takes at most 8 moments"]
+    assert cpu.backward_refusals(given[0][0], given[0][3]) == ["its backward takes at most 8 moments"]
 
 
 @pytest.mark.parametrize("part", ["signed", "positive", "absolute"])

@@ -17,7 +17,7 @@ def with_gradients(args: list[Any]) -> tuple[list[Any], list[bool], list[torch.T
     bare = [a.detach() if isinstance(a, torch.Tensor) else a for a in args[:17]] + [[t.detach() for t in args[17]]]
     results = torch.ops.sightline.reduce(*bare)
     grads = [torch.ones_like(t) if t.is_floating_point() else None for t in results[1:]]
-    return [*bare, needs, results[0], grads], needs, grads
+    return [*bare, needs, results[0], grads, results[1:]], needs, grads
 
 
 @pytest.mark.parametrize("name", list(SAMPLES))
@@ -39,6 +39,15 @@ def test_the_backward_operator_conforms(name: str) -> None:
     assert needs[1]
     checked = torch.library.opcheck(torch.ops.sightline.reduce_backward.default, tuple(args))
     assert set(checked.values()) == {"SUCCESS"}
+
+
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
+def test_the_backward_operator_needs_no_results(name: str) -> None:
+    args, *_ = with_gradients(SAMPLES[name](True))
+    with_results = torch.ops.sightline.reduce_backward(*args)
+    for without in (args[:-1], [*args[:-1], None], [*args[:-1], [None] * len(args[-1])]):
+        for mine, theirs in zip(torch.ops.sightline.reduce_backward(*without), with_results, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["attention alone", "everything"])

@@ -46,8 +46,15 @@ class FoldingBackend(Backend, Protocol):
         """What the request's keys contribute to each row: its folds, not finished."""
         ...
 
-    def backward(self, request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
-        """The gradients of Σ results · grads."""
+    def backward(
+        self,
+        request: Request,
+        lse: Tensor,
+        results: Sequence[Tensor | None],
+        grads: Sequence[Tensor | None],
+        needs: Needs,
+    ) -> Gradients:
+        """The gradients of Σ results · grads. results: linear ones as wide as sums are, None for others."""
         ...
 
 

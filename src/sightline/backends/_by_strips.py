@@ -32,8 +32,12 @@ def settle(request: Request) -> Partial:
     return Partial(folds, reference, mass, states)
 
 
-def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
+def backward(
+    request: Request, lse: Tensor, results: Sequence[Tensor | None], grads: Sequence[Tensor | None], needs: Needs
+) -> Gradients:
     """The gradients of Σ results · grads, in linear memory; grads has one entry per result, the log-sum-exp left out.
+
+    Results are not needed: a strip holds whole rows.
 
     One backward for all reductions: dS = P ∘ (Σ_r D_r − δ) + P·g_lse, with D_r = ∂L/∂P by reduction r, δ_i = Σ_j P_ij
     ΣD_ij.

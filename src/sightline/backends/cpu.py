@@ -184,17 +184,23 @@ def backward_refusals(request: Request, grads: Sequence[Tensor | None]) -> list[
     return reasons
 
 
-def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], needs: Needs) -> Gradients:
+def backward(
+    request: Request, lse: Tensor, results: Sequence[Tensor | None], grads: Sequence[Tensor | None], needs: Needs
+) -> Gradients:
     """The gradients of Σ results · grads, in linear memory; grads has one entry per result, the log-sum-exp left out.
 
     They are made in the dtypes of what they are gradients of, where nothing is left to sum up.
     """
     if backward_refusals(request, grads):
-        return _by_strips.backward(request, lse, grads, needs)
+        return _by_strips.backward(request, lse, results, grads, needs)
     s, lse = request.scores, lse.contiguous()
     kept: list[Tensor] = []
     offset = torch.zeros_like(lse)
-    unused = [torch.empty(0, dtype=dtype) for _, dtype in request.like()]
+    # Of results that are not there, the kernels read a place of 0.
+    known = [
+        torch.empty(0, dtype=dtype) if t is None else t.contiguous()
+        for t, (_, dtype) in zip(results, request.like()[1:], strict=True)
+    ]
     own = [(r, given[0] if r.differentiable else None) for r, given in _parts(request, [lse, *grads])]
     operands = [_operand_gradient(request, r) if needs.operands and g is not None else None for r, g in own]
     q, k = (
@@ -203,7 +209,7 @@ def backward(request: Request, lse: Tensor, grads: Sequence[Tensor | None], need
     )
     biases = _BiasGradients.of(request, needs)
     _native.backward(
-        _request(request, lse, _parts(request, [lse, *unused[1:]]), kept),
+        _request(request, lse, _parts(request, [lse, *known]), kept),
         [_view(g) for r, g in own if type(r) in _WHAT],
         _view(_sum([g for r, g in own if isinstance(r, LogSumExp)])),
         [_view(t) for t in (q, k, biases.whole)],

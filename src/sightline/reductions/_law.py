@@ -83,6 +83,8 @@ class Reduction:
     phase: ClassVar[Phase]
     #: Selections (top-k, peaks) return indices and values that carry no gradient: read them with `Entries`.
     differentiable: ClassVar[bool] = True
+    #: Whether row i of the result is linear in row i of P, so that Σ_j P_ij D_ij, with D = ∂L/∂P, is g_i · result_i.
+    linear: ClassVar[bool] = False
 
     def dense(self, s: Tensor, p: Tensor) -> Any:
         """The definition, in at most five lines."""

@@ -23,6 +23,8 @@ class RowMoment(RowFold):
     Rows without keys give 0. Gradients flow to q, k and f. Source: Vaswani et al. 2017, eq. 1.
     """
 
+    linear = True
+
     f: Tensor = field(metadata=BY_HEAD)
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
@@ -67,6 +69,8 @@ class SegmentMass(RowFold):
 
     ids: integers [b, m], the segment of each key; −1 belongs to none. segments: how many there are.
     """
+
+    linear = True
 
     ids: Tensor = field(metadata=BY_HEAD)
     segments: int

@@ -161,6 +161,8 @@ class Rows(Sweep):
 class Entries(Sweep):
     """P_{i, keys}: single weights -> [b, h, n, c]. keys: integers [b|1, h|hk|1, n, c]; −1 reads 0. Differentiable."""
 
+    linear = True
+
     keys: Tensor = field(metadata=BY_HEAD)
 
     def dense(self, s: Tensor, p: Tensor) -> Tensor:
