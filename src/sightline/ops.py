@@ -195,7 +195,7 @@ def _gradients(
     """The gradients of the first five tensors, and of each operand."""
     *saved, lse = ctx.saved_tensors
     some = iter(saved)
-    given = [None if absent else next(some) for absent in ctx.absent]
+    given: list[Any] = [None if absent else next(some) for absent in ctx.absent]
     tensors, operands, results = given[:10], given[10 : 10 + ctx.operands], given[10 + ctx.operands :]
     needs = [want and t is not None for want, t in zip(wanted, tensors[:5], strict=True)] + [any(operands_wanted)]
     if not any(needs) or all(g is None for g in grads[1:]):
