@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine.hpp"
+#include "forms.hpp"
 #include "plan.hpp"
 #include "pool.hpp"
 
@@ -147,8 +148,12 @@ void differentiate_wave(const Gradients& g, const BackwardKernels& k, const Cut&
 
 }  // namespace
 
-void differentiate(const Gradients& g, const Kernels& kernels, int threads) {
-    const BackwardKernels& k = suited(kernels, g.request->q.kind != Kind::bf16).backward;
+void differentiate(const Gradients& given, const Kernels& kernels, int threads) {
+    Request r = *given.request;
+    Gradients g = given;
+    g.request = &r;
+    if (offsets_known(g)) choose_thirds(r, g, kernels, threads);
+    const BackwardKernels& k = suited(kernels, !r.thirds && r.q.kind != Kind::bf16).backward;
     const Cut cut(g, k);
     const long heads = static_cast<long>(g.request->dims.b) * g.request->dims.hk;
     const std::size_t each = cut.packed + cut.sums * static_cast<std::size_t>(cut.shares);

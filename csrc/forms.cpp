@@ -50,4 +50,15 @@ void choose_thirds(Request& r, const Kernels& k, int threads) {
         o.thirds = r.thirds && o.what == What::moment && moderate(k, o.operand, d.b, d.m, o.count, 1, threads);
 }
 
+void choose_thirds(Request& r, const Gradients& g, const Kernels& k, int threads) {
+    choose_thirds(r, k, threads);
+    int flowing = 0;
+    for (std::size_t i = 0; i < r.observations.size(); ++i) {
+        const Observation& o = r.observations[i];
+        if (!r.thirds || !g.of[i]) continue;
+        r.thirds = ++flowing == 1 && o.thirds && moderate(k, g.of[i], r.dims.b, r.dims.n, o.count, 1, threads);
+    }
+    r.thirds &= flowing == 1;
+}
+
 }  // namespace sightline

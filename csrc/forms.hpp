@@ -10,4 +10,7 @@ namespace sightline {
 // made: every moment is asked about by itself.
 void choose_thirds(Request& request, const Kernels& kernels, int threads);
 
+// The same for gradients of one moment: all that its logits and the gradients of its weights are made of, or nothing.
+void choose_thirds(Request& request, const Gradients& gradients, const Kernels& kernels, int threads);
+
 }  // namespace sightline

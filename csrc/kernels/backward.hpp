@@ -9,6 +9,8 @@
 namespace sightline {
 namespace {
 
+INLINE long least(long a, long b) { return a < b ? a : b; }
+
 // The keys of a tile that each block of a band needs: the first `width`, 0 for none.
 struct Reach {
     int width[kBand], most = 0, first = kBand, last = -1;
@@ -53,6 +55,7 @@ struct Band {
     BandScratch at;
     float left;  // what is left to scale products with keys by
     bool paired, known;
+    bool third;  // logits and D are products of thirds, of one moment
     bool plain;  // dS goes to queries and keys alone, times the scale alone
 
     Band(const Share& s, Block* given, int n)
@@ -68,10 +71,15 @@ struct Band {
           left(1),
           paired(pairs(*g.request)),
           known(s.offsets == Offsets::known),
+          third(thirds(*g.request)),
           plain(g.request->scores.softcap == 0 && !biased(g)) {}
 
     int copy(const Moment& x) const {  // the head of its values, of those packed
         return x.copies > 1 ? heads_of(*x.what, g.request->dims, blocks[0].row[0].head) % x.copies : 0;
+    }
+    const char* values(int i) const {
+        const Moment& x = moments.list[i];
+        return keys.moments[i] + 4 * copy(x) * up(g.request->dims.m, kPanel) * x.words();
     }
 };
 
@@ -104,14 +112,19 @@ INLINE void pack_rows_down(const Block& b, const View& v, int width, bool paired
     }
 }
 
-// Rows of a block as words, one after the other.
-INLINE void pack_rows_across(const Block& b, const View& v, int width, bool paired, char* out) {
-    const long words = paired ? (width + 1) / 2 : width;
+// Rows of a block as words, one after the other; thirds are `rows` rows apart. out: those of the block.
+INLINE void pack_rows_across(const Block& b, const Moment& m, long rows, char* out) {
+    const View& v = m.of;
+    const int width = static_cast<int>(m.width);
+    alignas(64) float floats[kWidest] = {};
     for (int i = 0; i < b.rows; ++i) {
-        const long at = v.at(b.batch, b.row[i].head, b.row[i].query);
+        const long at = v.at(b.batch, b.row[i].head, b.row[i].query), words = m.depth();
         char* row = out + 4 * i * words;
-        if (!paired) {
+        if (m.across == Form::floats) {
             read_floats(v, at, v.stride[3], width, reinterpret_cast<float*>(row));
+        } else if (m.across == Form::thirds) {
+            read_floats(v, at, v.stride[3], width, floats);
+            split_row(floats, width, reinterpret_cast<Pair*>(row), rows * words);
         } else {
             std::memset(row + 4 * (words - 1), 0, 4);
             read_bits(v, at, v.stride[3], width, reinterpret_cast<uint16_t*>(row));
@@ -124,16 +137,16 @@ INLINE void pack_band(Band& x) {
     for (int b = 0; b < x.count; ++b) {
         const Block& block = x.blocks[b];
         const long row = static_cast<long>(b) * kBandRows;
-        x.left = pack_queries(block, x.at.queries + 4 * row * depth(r));
+        x.left = pack_queries(block, x.at.padded * depth(r), x.at.queries + 4 * row * depth(r));
         if (x.g.k)
             pack_rows_down(block, r.q, r.dims.d, x.paired, x.at.rows / (x.paired ? 2 : 1),
                            x.at.queries_down + 4 * row / (x.paired ? 2 : 1) * kPanel);
         for (int i = 0; i < x.moments.count; ++i) {
             const Moment& m = x.moments.list[i];
-            const int width = static_cast<int>(m.width), of_word = m.down ? 2 : 1;
-            pack_rows_across(block, m.of, width, m.across, x.at.moment[i].rows + 4 * row * m.words());
+            const int of_word = m.down ? 2 : 1;
+            pack_rows_across(block, m, x.at.padded, x.at.moment[i].rows + 4 * row * m.depth());
             if (m.made)
-                pack_rows_down(block, m.of, width, m.down, x.at.rows / of_word,
+                pack_rows_down(block, m.of, static_cast<int>(m.width), m.down, x.at.rows / of_word,
                                x.at.moment[i].down + 4 * row / of_word * kPanel);
         }
     }
@@ -204,9 +217,8 @@ INLINE void weigh_block(const Band& x, int b, int j0, int width, int most, float
     const float left = score(block, 0, block.rows, j0, width, x.left, at.tile);
     for (int i = 0; i < x.moments.count; ++i) {
         const Moment& m = x.moments.list[i];
-        const char* values = x.keys.moments[i] + 4 * x.copy(m) * up(r.dims.m, kPanel) * m.words();
-        products(m.across, block, at.moment[i].rows + 4 * row * m.words(), m.words(), values, j0, width, d, kStride,
-                 i ? at.ones : nullptr);
+        products(m.across == Form::pairs, block, at.moment[i].rows + 4 * row * m.words(), m.words(), x.values(i), j0,
+                 width, d, kStride, i ? at.ones : nullptr);
     }
     for (int i = 0; i < block.rows && !x.moments.count; ++i)
         std::memset(d + i * kStride, 0, sizeof(float) * static_cast<size_t>(width));
@@ -247,10 +259,124 @@ INLINE void gather(const Band& x, const Reach& reach, int j0, bool paired, const
     });
 }
 
+// Weights of some of a band's rows and dS in place of D, beside products: a row after the other, so many panels to a
+// step that all are done after `steps` of them.
+class Weigher {
+  public:
+    // Rows `first` and those after it, whose logits are at s [., kTile].
+    Weigher(const Band& x, const Reach& reach, long first, const float* s, float* p, float* d, long steps)
+        : x_(x),
+          reach_(reach),
+          s_(s - first * kTile),
+          p_(p),
+          d_(d),
+          row_(first),
+          end_(least(first + kPairRows, x.rows)),
+          steps_(steps),
+          panels_((end_ - first) * reach.most / kPanel),
+          scale_(shaped(x.g.request->scores) ? 1 : x.left),
+          factor_(x.plain ? x.g.request->scores.scale : 1) {
+        start();
+    }
+
+    INLINE void operator()() {
+        for (due_ += panels_; due_ >= steps_ && row_ < end_; due_ -= steps_) panel();
+    }
+    INLINE void finish() {
+        while (row_ < end_) panel();
+    }
+
+  private:
+    // The next row with keys here.
+    INLINE void start() {
+        for (j_ = 0; row_ < end_; ++row_) {
+            const Block& block = x_.blocks[row_ / kBandRows];
+            width_ = reach_.width[row_ / kBandRows];
+            const float reference = block.reference[row_ % kBandRows];
+            lse_ = reference == -INFINITY ? 0 : reference;
+            if (width_) return;
+            clear(0);
+        }
+    }
+    // What blocks with more keys read of this row too.
+    INLINE void clear(int from) {
+        for (int j = from; j < reach_.most; j += kLanes) {
+            store(p_ + row_ * kStride + j, Floats{});
+            store(d_ + row_ * kStride + j, Floats{});
+        }
+    }
+    INLINE void panel() {
+        score_row(s_ + row_ * kTile + j_, kPanel, scale_, lse_, p_ + row_ * kStride + j_, d_ + row_ * kStride + j_,
+                  x_.at.offset[row_], factor_);
+        j_ += kPanel;
+        if (j_ < width_) return;
+        clear(width_);
+        ++row_;
+        start();
+    }
+
+    const Band& x_;
+    const Reach& reach_;
+    const float* s_;
+    float *p_, *d_;
+    long row_;
+    const long end_, steps_, panels_;
+    long due_ = 0;
+    const float scale_, factor_;
+    int j_, width_;
+    float lse_;
+};
+
+// Two groups of the band's rows, from `row` on, times panels of columns, all as thirds of `words` words.
+template <class Beside>
+INLINE void multiply_row_thirds(const Band& x, const char* rows, long row, long words, const Pair* panels, int columns,
+                                float* c, long c_row, Beside& beside) {
+    multiply_thirds(kThirdGroups, reinterpret_cast<const Pair*>(rows) + row * words, words, x.at.padded * words, panels,
+                    kThirds * words * kPanel, words * kPanel, words, columns, c, c_row, beside);
+}
+
+// Fill a tile of the strips by products of thirds: two groups' while the last two's weights are made.
+INLINE void weigh_thirds(const Band& x, const Reach& reach, int j0, float* p, float* d, float* slope) {
+    const Request& r = *x.g.request;
+    const Moment& m = x.moments.list[0];
+    const auto panels = [&](const char* packed, long words) {
+        return reinterpret_cast<const Pair*>(packed) + kThirds * j0 * words;
+    };
+    float *tile = x.at.tile, *other = x.at.tile + kPairRows * kTile;
+    const auto products = [&](long row, auto& beside) {
+        int most = 0;
+        for (long b = row / kBandRows; b < x.count && b * kBandRows < row + kPairRows; ++b)
+            if (reach.width[b] > most) most = reach.width[b];
+        multiply_row_thirds(x, x.at.queries, row, depth(r), panels(x.keys.across, depth(r)), most, tile, kTile, beside);
+        multiply_row_thirds(x, x.at.moment[0].rows, row, m.depth(), panels(x.values(0), m.depth()), most,
+                            d + row * kStride, kStride, beside);
+        for (long i = row, stop; i < least(row + kPairRows, x.rows); i = stop) {
+            const long b = i / kBandRows, first = i % kBandRows;
+            stop = least(least(row + kPairRows, (b + 1) * kBandRows), x.rows);
+            float* s = tile + (i - row) * kTile;
+            const int rows = static_cast<int>(stop - i), width = reach.width[b];
+            if (slope) cap_slopes(s, rows, width, x.left / r.scores.softcap, slope + i * kStride);
+            score(x.blocks[b], static_cast<int>(first), static_cast<int>(first) + rows, j0, width, x.left, s);
+        }
+        std::swap(tile, other);
+    };
+    const long steps = third_steps(depth(r) + m.depth(), reach.most);
+    Nothing nothing;
+    products(0, nothing);
+    long row = 0;
+    for (; row + kPairRows < x.rows; row += kPairRows) {
+        Weigher work(x, reach, row, other, p, d, steps);
+        products(row + kPairRows, work);
+        work.finish();
+    }
+    Weigher(x, reach, row, other, p, d, steps).finish();
+}
+
 // Fill a tile of the strips; the values of moments gather their gradients the first time.
 INLINE void weigh_tile(const Band& x, int j0, float* p, float* d, float* slope, bool first) {
     const Reach reach(x.blocks, x.count, j0);
-    for (int b = reach.first; b <= reach.last; ++b) {
+    if (x.third) weigh_thirds(x, reach, j0, p, d, slope);
+    for (int b = reach.first; b <= reach.last && !x.third; ++b) {
         const long at = static_cast<long>(b) * kBandRows * kStride;
         weigh_block(x, b, j0, reach.width[b], reach.most, p + at, d + at, slope ? slope + at : nullptr, first);
     }
@@ -353,16 +479,38 @@ INLINE float product_with_results(const Band& x, const Row& row) {
     return total;
 }
 
+// The same of all rows as thirds, as D is: the diagonals of products with panels of results.
+INLINE void multiply_results(const Band& x) {
+    const Moment& m = x.moments.list[0];
+    const Dims& d = x.g.request->dims;
+    View results;
+    results.data = m.what->out;
+    results.stride[0] = d.h * d.n * m.width, results.stride[1] = d.n * m.width;
+    results.stride[2] = m.width, results.stride[3] = 1;
+    const Row from = x.blocks[0].row[0];
+    Nothing nothing;
+    for (int row = 0; row < x.rows; row += kPairRows) {
+        const int some = static_cast<int>(least(kPairRows, x.rows - row)), query = from.query + row;
+        pack_thirds_across(results, static_cast<int>(m.width), x.share.batch, from.head, query, query + some,
+                           x.at.results);
+        multiply_row_thirds(x, x.at.moment[0].rows, row, m.depth(), reinterpret_cast<const Pair*>(x.at.results), kPanel,
+                            x.at.tile, kPanel, nothing);
+        for (int i = 0; i < some; ++i) x.at.offset[row + i] = x.at.tile[i * kPanel + i];
+    }
+}
+
 // The offsets of a band: from results, or from its sums of P D once they are complete.
 INLINE void settle_offsets(const Band& x) {
+    if (x.third) multiply_results(x);
     for (int b = 0; b < x.count; ++b)
         for (int i = 0; i < x.blocks[b].rows; ++i) {
             const Row row = x.blocks[b].row[i];
             const View& of = x.g.of_lse;
             const float moved = of ? element(of.data, of.kind, of.at(x.share.batch, row.head, row.query)) : 0;
-            const float whole =
-                x.known ? product_with_results(x, row) : sum(load(x.at.sums + (b * kBandRows + i) * kLanes));
-            x.at.offset[b * kBandRows + i] = x.g.offset[cell(*x.g.request, x.share.batch, row)] = whole - moved;
+            float& offset = x.at.offset[b * kBandRows + i];
+            if (!x.known) offset = sum(load(x.at.sums + (b * kBandRows + i) * kLanes));
+            else if (!x.third) offset = product_with_results(x, row);
+            x.g.offset[cell(*x.g.request, x.share.batch, row)] = offset -= moved;
         }
 }
 
@@ -379,7 +527,7 @@ INLINE void write_queries(const Band& x, const bool* fresh) {
 
 void backward_add(const Share& share, Block* blocks, int count) {
     Band x(share, blocks, count);
-    const Matrices matrices(x.paired);
+    const Matrices matrices(x.paired || x.third);
     const Request& r = *x.g.request;
     int j0 = r.dims.m, j1 = 0;
     for (int b = 0; b < count; ++b) {

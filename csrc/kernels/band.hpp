@@ -8,6 +8,7 @@ namespace sightline {
 namespace {
 
 constexpr int kMostMoments = 8;  // with gradients
+constexpr int kPairRows = kThirdGroups * kGroupRows;
 
 INLINE float* floats_of(const View& made) { return static_cast<float*>(const_cast<void*>(made.data)); }
 
@@ -16,9 +17,14 @@ struct Moment {
     const Observation* what;
     View of, made;  // the gradient of its result, and of f where wanted
     long width, columns;
-    bool across, down;  // whether D = g f^T and df = P^T g multiply pairs
-    int copies;         // heads of f that share a key head
-    long words() const { return across ? (width + 1) / 2 : width; }
+    Form across;  // of what D = g f^T multiplies
+    bool down;    // whether df = P^T g multiplies pairs
+    int copies;   // heads of f that share a key head
+    // Of a row, and of one third of it.
+    long words() const { return across == Form::thirds ? kThirds * depth() : depth(); }
+    long depth() const {
+        return across == Form::thirds ? up(width, kPanel) / 2 : across == Form::pairs ? (width + 1) / 2 : width;
+    }
 };
 
 struct Moments {
@@ -32,8 +38,9 @@ struct Moments {
             const Observation& o = r.observations[i];
             if (o.what != What::moment || !g.of[i] || count == kMostMoments) continue;
             const bool paired = pairs(r, o) && g.of[i].kind == Kind::bf16;
+            const Form across = paired ? Form::pairs : thirds(r) ? Form::thirds : Form::floats;
             const int copies = o.operand.heads > r.dims.hk ? o.operand.heads / r.dims.hk : 1;
-            list[count++] = {&o, g.of[i], g.operands[i], o.count, up(o.count, kPanel), paired, paired, copies};
+            list[count++] = {&o, g.of[i], g.operands[i], o.count, up(o.count, kPanel), across, paired, copies};
             into |= static_cast<bool>(g.operands[i]);
             pairs_into |= g.operands[i] && paired;
         }
@@ -49,7 +56,7 @@ struct PackedKeys {
         const Request& r = *g.request;
         const long keys = up(r.dims.m, kPanel);
         length = pairs(r) ? keys / 2 : keys;
-        across = at.take<char>(static_cast<size_t>(4 * keys * depth(r)));
+        across = at.take<char>(static_cast<size_t>(4 * keys * row_words(r)));
         down = at.take<char>(g.q ? static_cast<size_t>(4 * length * up(r.dims.d, kPanel)) : 0);
         for (int i = 0; i < moment.count; ++i) {
             const Moment& x = moment.list[i];
@@ -96,8 +103,10 @@ struct BandScratch {
     float *p, *d, *slope;              // strips [tiles, rows, kStride]: weights, their gradients; of a softcap
     Pair *p_down, *d_down, *d_across;  // of a tile: pairs along rows, and along keys
     float *dq, *sums, *offset, *ones;
+    char* results;  // of some rows, side by side in a panel, where D is a product of thirds
     MomentRows moment[kMostMoments];
     long rows;     // of a full band
+    long padded;   // to pairs of groups, for thirds
     long strip;    // floats of a tile of a strip; 0 where all share one
     long columns;  // of queries and keys
     size_t bytes;
@@ -110,13 +119,14 @@ struct BandScratch {
         rows = static_cast<long>(blocks) * kBandRows;
         strip = strips ? rows * kStride : 0;
         columns = up(r.dims.d, kPanel);
+        padded = thirds(r) ? up(rows, kPairRows) : rows;
         const auto words = [&](long count) { return at.take<char>(static_cast<size_t>(4 * count)); };
         const auto some = [&](long count) { return at.take<float>(static_cast<size_t>(count)); };
-        queries = words(rows * depth(r));
+        queries = words(padded * row_words(r));
         queries_down = words(rows * columns);
-        tile = some(kBandRows * kTile);
+        tile = some((kBandRows > 2 * kPairRows ? kBandRows : 2 * kPairRows) * kTile);
         p = some(tiles * rows * kStride);
-        d = some(tiles * rows * kStride);
+        d = some(tiles * padded * kStride);
         slope = some(r.scores.softcap > 0 ? tiles * rows * kStride : 0);
         p_down = at.take<Pair>(moments.pairs_into ? static_cast<size_t>(rows / 2 * kStride) : 0);
         d_down = at.take<Pair>(paired ? static_cast<size_t>(rows / 2 * kStride) : 0);
@@ -125,9 +135,10 @@ struct BandScratch {
         sums = some(rows * kLanes);
         offset = some(rows);
         ones = some(kBandRows);
+        results = words(thirds(r) ? kPanel * moments.list[0].words() : 0);
         for (int i = 0; i < moments.count; ++i) {
             const Moment& x = moments.list[i];
-            moment[i] = {words(rows * x.words()), words(rows * x.columns)};
+            moment[i] = {words(padded * x.words()), words(rows * x.columns)};
         }
         bytes = at.used();
     }
@@ -148,7 +159,11 @@ void backward_pack(const Gradients& g, int batch, int key_head, int j0, int j1, 
     const Moments moments(g);
     const PackedKeys at(g, moments, Carver(packed));
     const int d = r.dims.d;
-    pack_across(r.k, d, pairs(r), batch, key_head, j0, j1, at.across + 4 * j0 * depth(r));
+    const auto across = [&](const View& of, int width, Form form, int head, char* out) {
+        if (form == Form::thirds) pack_thirds_across(of, width, batch, head, j0, j1, out);
+        else pack_across(of, width, form == Form::pairs, batch, head, j0, j1, out);
+    };
+    across(r.k, d, form(r), key_head, at.across + 4 * j0 * row_words(r));
     if (g.q)
         pack_down(r.k, d, pairs(r), batch, key_head, j0, j1, at.length,
                   at.down + 4L * j0 / (pairs(r) ? 2 : 1) * kPanel);
@@ -158,8 +173,8 @@ void backward_pack(const Gradients& g, int batch, int key_head, int j0, int j1, 
         for (int copy = 0; copy < x.copies; ++copy) {
             const int head =
                 x.copies > 1 ? key_head * x.copies + copy : heads_of(*x.what, r.dims, key_head * r.dims.group());
-            pack_across(x.what->operand, static_cast<int>(x.width), x.across, batch, head, j0, j1,
-                        at.moments[i] + copy * size + 4 * j0 * x.words());
+            across(x.what->operand, static_cast<int>(x.width), x.across, head,
+                   at.moments[i] + copy * size + 4 * j0 * x.words());
         }
     }
 }

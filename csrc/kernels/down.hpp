@@ -79,9 +79,12 @@ INLINE void multiply_down_pairs(const Pair* a, long a_row, const Pair* b, long l
     if (whole) multiply_pairs(turned, kMost, b, length, whole, columns, c, columns, kOnes);
     if (whole == depth) return;
     for (long at = 0; at < columns; at += kPanel)
-        for (int j = 0; j < kGroupRows; j += kRegisterRows)
-            multiply_down_tile<Pair, kRegisterRows>(a + whole * a_row + j, a_row, b + at * length + whole * kPanel,
-                                                    depth - whole, c + j * columns + at, columns);
+        for (int j = 0; j < kGroupRows; j += kRegisterRows) {
+            const int some = kGroupRows - j < kRegisterRows ? kGroupRows - j : kRegisterRows;
+            multiply_down_rest<Pair, kRegisterRows>(some, a + whole * a_row + j, a_row,
+                                                    b + at * length + whole * kPanel, depth - whole,
+                                                    c + j * columns + at, columns);
+        }
 }
 #endif
 

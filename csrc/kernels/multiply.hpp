@@ -188,10 +188,11 @@ INLINE void multiply_group(int rows, const Word* a, long a_row, const Word* b, l
 template <class Word>
 void multiply(int rows, const Word* a, long a_row, const Word* b, long length, long depth, long columns, float* c,
               long c_row, const float* shift = nullptr) {
+    constexpr int kSome = std::is_same_v<Word, Pair> ? kGroupRows : kRegisterRows;
     Nothing nothing;
-    for (int r = 0; r < rows; r += kGroupRows)
-        multiply_group(rows - r, a + r * a_row, a_row, b, length, depth, columns, c + r * c_row, c_row,
-                       shift ? shift + r : nullptr, nothing);
+    for (int r = 0; r < rows; r += kSome)
+        multiply_group(rows - r < kSome ? rows - r : kSome, a + r * a_row, a_row, b, length, depth, columns,
+                       c + r * c_row, c_row, shift ? shift + r : nullptr, nothing);
 }
 
 }  // namespace

@@ -73,8 +73,9 @@ INLINE void split_row(const float* x, long count, Pair* out, long third) {
     for (long c = 0; c < count; c += kPanel) store_thirds(out + c / 2, third, load(x + c), load(x + c + kLanes));
 }
 
-// Queries of the block as rows of words, scaled where they are floats; what is left to scale logits by is returned.
-float pack_queries(const Block& b, void* out) {
+// Queries of the block as rows of words, thirds `third` words apart, scaled where they are floats; what is left to
+// scale logits by is returned.
+float pack_queries(const Block& b, long third, void* out) {
     const Request& r = *b.request;
     const int d = r.dims.d;
     const float scale = r.scores.scale;
@@ -91,7 +92,7 @@ float pack_queries(const Block& b, void* out) {
             alignas(64) float row[kWidest] = {};
             read_floats(r.q, at, r.q.stride[3], d, row);
             for (int c = 0; c < d; ++c) row[c] *= scale;
-            split_row(row, d, static_cast<Pair*>(out) + i * depth(r), kRows * depth(r));
+            split_row(row, d, static_cast<Pair*>(out) + i * depth(r), third);
         } else {
             float* row = static_cast<float*>(out) + i * static_cast<long>(d);
             read_floats(r.q, at, r.q.stride[3], d, row);

@@ -109,7 +109,7 @@ void settle(Block& b) {
     Carver carver(b.scratch);
     Scratch at(r, carver);
     start(b);
-    const float scale = pack_queries(b, at.queries), unit = remaining_scale(r) * kLog2e;
+    const float scale = pack_queries(b, kRows * depth(r), at.queries), unit = remaining_scale(r) * kLog2e;
     const bool kept = b.strip || folds.floats;
     if (!b.keys && direct(b)) pad_queries(b, at.queries, at.padded);
     find_bounds(b, at.bounds);

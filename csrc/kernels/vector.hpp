@@ -15,12 +15,9 @@
 namespace sightline {
 namespace {
 
-#if defined(__AMX_BF16__)
+#if defined(__AVX512F__)
 constexpr int kLanes = 16;
-constexpr int kRegisterRows = 8;  // rows of a register tile, two vectors wide
-#elif defined(__AVX512F__)
-constexpr int kLanes = 16;
-constexpr int kRegisterRows = 12;
+constexpr int kRegisterRows = 12;  // rows of a register tile, two vectors wide
 #elif defined(__AVX2__)
 constexpr int kLanes = 8;
 constexpr int kRegisterRows = 6;
