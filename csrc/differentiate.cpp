@@ -14,6 +14,7 @@ constexpr long kShareRows = 768;  // fewest rows of a share: each adds up its ow
 constexpr std::size_t kSumsBudget = std::size_t{32} << 20;   // bytes of one key head's sums before its shares are fewer
 constexpr std::size_t kWaveBudget = std::size_t{256} << 20;  // bytes of packed keys and sums before heads take turns
 constexpr int kStripBlocks = 2;                              // blocks of a band that keeps strips
+constexpr std::size_t kStripCache = std::size_t{1} << 20;    // bytes of strips that stay in the second cache
 constexpr int kPackKeys = 2048;                              // keys that one task packs; whole tiles
 
 long ceil_div(long a, long b) { return (a + b - 1) / b; }
@@ -43,9 +44,14 @@ struct Cut {
         // Strips of more rows would leave the caches; tiles alone do not.
         const int most = static_cast<int>(std::min<long>(kBand, ceil_div(d.n, kBandRows)));
         blocks = std::min(most, kStripBlocks);
-        const auto strips = k.scratch_bytes(g, blocks, Offsets::strips) - k.scratch_bytes(g, blocks, Offsets::twice);
-        if (!offsets_known(g)) offsets = strips > g.strip_bytes ? Offsets::twice : Offsets::strips;
-        if (offsets != Offsets::strips) blocks = most;
+        const auto strips = [&](Offsets o) {
+            return k.scratch_bytes(g, blocks, o) - k.scratch_bytes(g, blocks, Offsets::twice);
+        };
+        if (!offsets_known(g)) {
+            offsets = k.remakes(g) && strips(Offsets::strips) > kStripCache ? Offsets::weights : Offsets::strips;
+            if (strips(offsets) > g.strip_bytes) offsets = Offsets::twice;
+        }
+        if (offsets == Offsets::known || offsets == Offsets::twice) blocks = most;
         const long rows = static_cast<long>(d.n) * d.group();
         shares = std::min(ceil_div(kShares, static_cast<long>(d.b) * d.hk), rows / kShareRows);
         const std::size_t each = std::max<std::size_t>(k.sums_bytes(g, false), 1);

@@ -78,9 +78,10 @@ struct Gradients {
 
 // How the offsets of rows are had before dS is used.
 enum class Offsets : int {
-    known,   // from results that are linear in P: sum_j P_ij (g_i . f_j) = g_i . (P f)_i
-    strips,  // P and dP are kept for all keys while their products are summed up
-    twice,   // tiles are made once to sum up and once to use
+    known,    // from results that are linear in P: sum_j P_ij (g_i . f_j) = g_i . (P f)_i
+    strips,   // P and dP are kept for all keys while their products are summed up
+    weights,  // P alone is, and dP made once more
+    twice,    // tiles are made once to sum up and once to use
 };
 
 // Some rows of one (batch, key head), all with the same keys, whose gradients one task makes.
@@ -99,6 +100,7 @@ struct BackwardKernels {
     std::size_t (*packed_bytes)(const Gradients&);
     std::size_t (*sums_bytes)(const Gradients&, bool alone);
     std::size_t (*scratch_bytes)(const Gradients&, int blocks, Offsets);
+    bool (*remakes)(const Gradients&);  // whether making dP once more takes less than memory far away
     void (*pack)(const Gradients&, int batch, int key_head, int j0, int j1, char* packed);
     void (*start)(const Share&);                          // its sums are zeros
     void (*add)(const Share&, Block* blocks, int count);  // gradients of a band, whose rows are of one head

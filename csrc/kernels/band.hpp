@@ -105,19 +105,20 @@ struct BandScratch {
     float *dq, *sums, *offset, *ones;
     char* results;  // of some rows, side by side in a panel, where D is a product of thirds
     MomentRows moment[kMostMoments];
-    long rows;     // of a full band
-    long padded;   // to pairs of groups, for thirds
-    long strip;    // floats of a tile of a strip; 0 where all share one
-    long columns;  // of queries and keys
+    long rows;              // of a full band
+    long padded;            // to pairs of groups, for thirds
+    long p_strip, d_strip;  // floats of a tile of one; 0 where all share it
+    long columns;           // of queries and keys
     size_t bytes;
 
     BandScratch(const Gradients& g, const Moments& moments, int blocks, Offsets offsets, Carver&& at) {
         const Request& r = *g.request;
         const bool paired = pairs(r) && (g.q || g.k);
-        const bool strips = offsets == Offsets::strips;
-        const long tiles = strips ? (r.dims.m + kTile - 1) / kTile : 1;
+        const auto tiles = [&](bool all) { return all ? (r.dims.m + kTile - 1) / kTile : 1; };
+        const bool keeps_d = offsets == Offsets::strips, keeps_p = keeps_d || offsets == Offsets::weights;
         rows = static_cast<long>(blocks) * kBandRows;
-        strip = strips ? rows * kStride : 0;
+        p_strip = keeps_p ? rows * kStride : 0;
+        d_strip = keeps_d ? rows * kStride : 0;
         columns = up(r.dims.d, kPanel);
         padded = thirds(r) ? up(rows, kPairRows) : rows;
         const auto words = [&](long count) { return at.take<char>(static_cast<size_t>(4 * count)); };
@@ -125,9 +126,9 @@ struct BandScratch {
         queries = words(padded * row_words(r));
         queries_down = words(rows * columns);
         tile = some((kBandRows > 2 * kPairRows ? kBandRows : 2 * kPairRows) * kTile);
-        p = some(tiles * rows * kStride);
-        d = some(tiles * padded * kStride);
-        slope = some(r.scores.softcap > 0 ? tiles * rows * kStride : 0);
+        p = some(tiles(keeps_p) * rows * kStride);
+        d = some(tiles(keeps_d) * padded * kStride);
+        slope = some(r.scores.softcap > 0 ? tiles(keeps_p) * rows * kStride : 0);
         p_down = at.take<Pair>(moments.pairs_into ? static_cast<size_t>(rows / 2 * kStride) : 0);
         d_down = at.take<Pair>(paired ? static_cast<size_t>(rows / 2 * kStride) : 0);
         d_across = at.take<Pair>(paired ? static_cast<size_t>(rows * (kTile / 2)) : 0);
@@ -152,6 +153,17 @@ size_t backward_sums_bytes(const Gradients& g, bool alone) {
 
 size_t backward_scratch_bytes(const Gradients& g, int blocks, Offsets offsets) {
     return BandScratch(g, Moments(g), blocks, offsets, Carver(nullptr)).bytes;
+}
+
+// Where matrix registers make it, of moments alone.
+bool backward_remakes(const Gradients& g) {
+    const Request& r = *g.request;
+    bool moments = kMatrices;
+    for (size_t i = 0; i < r.observations.size(); ++i) {
+        const Observation& o = r.observations[i];
+        if (g.of[i]) moments &= o.what == What::moment && pairs(r, o) && g.of[i].kind == Kind::bf16;
+    }
+    return moments;
 }
 
 void backward_pack(const Gradients& g, int batch, int key_head, int j0, int j1, char* packed) {

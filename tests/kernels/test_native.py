@@ -411,6 +411,39 @@ def test_gradients_of_small_calls_of_every_kind_are_exact(
     assert Judge(case).gradients(judged(case, case.observe(leaves, "cpu"), leaves)) == [], case
 
 
+LONG: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "causal": {"mask": sl.Causal(), "softcap": 20.0},
+    "window": {"mask": sl.Causal() & sl.Window(left=300)},
+    "masked": {"mask": sl.DenseMask(torch.rand(150, 2500) > 0.5)},
+}
+
+
+@pytest.mark.parametrize("remade", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("case", LONG)
+def test_gradients_of_attention_alone_over_many_keys(
+    case: str,
+    dtype: torch.dtype,
+    remade: bool,
+    instructions: str,
+    native_only: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if remade:
+        monkeypatch.setattr(cpu, "STRIP_BYTES", 0)
+    inputs = tensors(1, 4, 2, 150, 2500, 40, 72, dtype)
+    towards = torch.randn(1, 4, 150, 72, generator=torch.Generator().manual_seed(6)).to(dtype)
+
+    def of(backend: str, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [t.to(dtype).requires_grad_() for t in inputs]
+        output = sl.attention(*leaves, backend=backend, **LONG[case])
+        return list(torch.autograd.grad(output, leaves, towards.to(dtype)))
+
+    for name, mine, right in zip("qkv", of("cpu", dtype), of("dense", torch.float64)):
+        close(name, mine, right, {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype])
+
+
 @pytest.mark.parametrize("n", [1, 50, 300])
 def test_where_one_key_has_all_the_weight_its_logit_has_no_gradient(n: int, instructions: str) -> None:
     q, k, v = (t.requires_grad_() for t in tensors(1, 2, 2, n, n, 40, 24, torch.float32))
@@ -504,11 +537,13 @@ def test_outputs_are_no_further_from_float64_than_pytorchs_own(
 
 
 @pytest.mark.parametrize("causal", [True, False])
-def test_half_precision_gradients_are_no_further_from_float64_than_pytorchs_own(
-    instructions: str, causal: bool, native_only: None
+@pytest.mark.parametrize("n", [600, 1500])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gradients_are_no_further_from_float64_than_pytorchs_own(
+    dtype: torch.dtype, n: int, instructions: str, causal: bool, native_only: None
 ) -> None:
-    inputs = tensors(1, 4, 4, 600, 600, 64, 64, torch.bfloat16)
-    towards = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(6)).bfloat16()
+    inputs = tensors(1, 2, 2, n, n, 64, 64, dtype)
+    towards = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(6)).to(dtype)
     attend = torch.nn.functional.scaled_dot_product_attention
 
     def of(given: tuple[Tensor, ...], call: Any) -> list[Tensor]:
@@ -521,7 +556,8 @@ def test_half_precision_gradients_are_no_further_from_float64_than_pytorchs_own(
     mine = of(inputs, lambda *x: sl.attention(*x, mask=sl.Causal() if causal else None, backend="cpu"))
     for name, a, b, want in zip("qkv", mine, theirs, exact):
         own, other = ((t - want).square().mean().sqrt() for t in (a, b))
-        assert own < 1.02 * other, f"{name}: {own / other:.3f}"
+        limit = 1.02 if dtype == torch.bfloat16 else 1.3  # sums of floats are made in other orders
+        assert own < limit * other, f"{name}: {own / other:.3f}"
 
 
 def ranked(keys: str, m: int) -> Tensor:
