@@ -51,6 +51,7 @@ void choose_thirds(Request& r, const Kernels& k, int threads) {
 }
 
 void choose_thirds(Request& r, const Gradients& g, const Kernels& k, int threads) {
+    if (r.dims.n < kBandRows) return;  // a band's rows are of one head
     choose_thirds(r, k, threads);
     int flowing = 0;
     for (std::size_t i = 0; i < r.observations.size(); ++i) {
