@@ -99,7 +99,7 @@ struct MomentRows {
 // A thread's memory for one band. Rows of strips and of what is made of them are kStride apart.
 struct BandScratch {
     char *queries, *queries_down;
-    float* tile;                       // [kBandRows, kTile] logits of a block
+    float* tile;                       // [kBandRows, kTile] logits of a block; twice [kPairRows, kTile] of thirds
     float *p, *d, *slope;              // strips [tiles, rows, kStride]: weights, their gradients; of a softcap
     Pair *p_down, *d_down, *d_across;  // of a tile: pairs along rows, and along keys
     float *dq, *sums, *offset, *ones;
