@@ -11,7 +11,8 @@ namespace {
 
 constexpr std::size_t kStripBudget = std::size_t{64} << 20;  // bytes of one thread's strip before its rows become fewer
 constexpr int kFewestRows = 12;
-// Bytes of a strip that leave room for keys and values in the second cache, and most rows of a longer one.
+// Bytes of a strip that leave room for keys and values in the second cache, and rows that are enough for keys to be read
+// seldom: fewer would not repay a strip that stays there.
 constexpr std::size_t kStripCache = std::size_t{1} << 20;
 constexpr int kStripRows = 64;
 constexpr int kFewRows = 48;       // most rows that make one block with all of their keys
@@ -96,9 +97,9 @@ void Plan::cut(const Request& r, int tile, int threads) {
                     tasks.push_back({b, h / d.group(), h, together, 0, d.n, j, std::min(j + keys, d.m), {}});
         return;
     }
-    const auto strip_bytes = [&] { return strip ? sizeof(float) * tiles * tile * rows : 0; };
-    if (strip_bytes() > kStripCache) rows = std::min(rows, kStripRows);
-    while (rows / 2 >= kFewestRows && strip_bytes() > kStripBudget) rows /= 2;
+    const auto strip_bytes = [&](int rows) { return strip ? sizeof(float) * tiles * tile * rows : 0; };
+    if (strip_bytes(rows) > kStripCache && strip_bytes(kStripRows) <= kStripCache) rows = std::min(rows, kStripRows);
+    while (rows / 2 >= kFewestRows && strip_bytes(rows) > kStripBudget) rows /= 2;
     const long blocks = ceil_div(d.n, rows);
     // One thread needs no chunks; several take about eight each, so that none waits long for the last.
     const long chunks = threads < 2 ? 1 : std::min(blocks, ceil_div(8L * threads, static_cast<long>(d.b) * d.h));
