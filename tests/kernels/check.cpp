@@ -116,7 +116,7 @@ struct Call {
         made.offset = offset.data();
         made.strip_bytes = z.d % 2 ? 0 : size_t{1} << 20;  // with strips and without
         // The output tells the offsets, or is not there.
-        if (z.n % 2) r.observations[0].out = nullptr;
+        if (z.dv % 2) r.observations[0].out = nullptr;
         differentiate(made, kernels, threads);
         r.observations[0].out = out.data();
     }
@@ -191,7 +191,8 @@ void check_all(const Kernels& kernels) {
     for (const Sizes& z :
          {Sizes{1, 1, 1, 1, false}, Sizes{70, 300, 40, 17, true}, Sizes{130, 130, 64, 64, true},
           Sizes{2, 4100, 16, 8, false}, Sizes{100, 37, 5, 3, true}, Sizes{70, 300, 40, 17, true, Kind::bf16},
-          Sizes{130, 130, 64, 64, true, Kind::bf16}, Sizes{20, 700, 96, 33, false, Kind::bf16}})
+          Sizes{130, 130, 64, 64, true, Kind::bf16}, Sizes{20, 700, 96, 33, false, Kind::bf16},
+          Sizes{60, 2600, 32, 17, true, Kind::bf16}})
         for (int threads : {1, 3}) check(kernels, z, threads);
 }
 
