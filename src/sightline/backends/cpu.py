@@ -66,8 +66,8 @@ INSTRUCTIONS = ""
 WIDEST = 256
 #: Most moments with gradients.
 MOMENTS = 8
-#: Bytes of weights and their gradients that a thread of the backward keeps where results do not tell enough; longer rows
-#: are computed twice.
+#: Bytes of weights and their gradients that a thread of the backward keeps where results do not tell enough. Longer
+#: rows are computed twice.
 STRIP_BYTES = 32 << 20
 
 _KINDS = {
