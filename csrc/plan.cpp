@@ -11,8 +11,8 @@ namespace {
 
 constexpr std::size_t kStripBudget = std::size_t{64} << 20;  // bytes of one thread's strip before its rows become fewer
 constexpr int kFewestRows = 12;
-// Bytes of a strip that leave room for keys and values in the second cache, and rows that are enough for keys to be read
-// seldom: fewer would not repay a strip that stays there.
+// Bytes of a strip that leave room for keys and values in the second cache, and rows that are enough for keys to be
+// read seldom: fewer would not repay a strip that stays there.
 constexpr std::size_t kStripCache = std::size_t{1} << 20;
 constexpr int kStripRows = 64;
 constexpr int kFewRows = 48;       // most rows that make one block with all of their keys

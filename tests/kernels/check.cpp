@@ -188,11 +188,10 @@ void check(const Kernels& kernels, const Sizes& z, int threads) {
 }
 
 void check_all(const Kernels& kernels) {
-    for (const Sizes& z :
-         {Sizes{1, 1, 1, 1, false}, Sizes{70, 300, 40, 17, true}, Sizes{130, 130, 64, 64, true},
-          Sizes{2, 4100, 16, 8, false}, Sizes{100, 37, 5, 3, true}, Sizes{70, 300, 40, 17, true, Kind::bf16},
-          Sizes{130, 130, 64, 64, true, Kind::bf16}, Sizes{20, 700, 96, 33, false, Kind::bf16},
-          Sizes{60, 2600, 32, 17, true, Kind::bf16}})
+    for (const Sizes& z : {Sizes{1, 1, 1, 1, false}, Sizes{70, 300, 40, 17, true}, Sizes{130, 130, 64, 64, true},
+                           Sizes{2, 4100, 16, 8, false}, Sizes{100, 37, 5, 3, true},
+                           Sizes{70, 300, 40, 17, true, Kind::bf16}, Sizes{130, 130, 64, 64, true, Kind::bf16},
+                           Sizes{20, 700, 96, 33, false, Kind::bf16}, Sizes{60, 2600, 32, 17, true, Kind::bf16}})
         for (int threads : {1, 3}) check(kernels, z, threads);
 }
 
