@@ -60,6 +60,7 @@ void choose_thirds(Request& r, const Gradients& g, const Kernels& k, int threads
         r.thirds = ++flowing == 1 && o.thirds && moderate(k, g.of[i], r.dims.b, r.dims.n, o.count, 1, threads);
     }
     r.thirds &= flowing == 1;
+    for (Observation& o : r.observations) o.thirds &= r.thirds;
 }
 
 }  // namespace sightline

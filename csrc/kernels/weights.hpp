@@ -114,7 +114,7 @@ class Weigher {
           end_(least(first + kPairRows, x.rows)),
           steps_(steps),
           panels_((end_ - first) * reach.most / kPanel),
-          scale_(shaped(x.g.request->scores) ? 1 : x.left),
+          scale_(remaining_scale(*x.g.request)),
           factor_(x.plain ? x.g.request->scores.scale : 1) {
         start();
     }

@@ -174,12 +174,13 @@ class _ReduceBackward(torch.autograd.Function):
 def _save(ctx: Any, tensors: Sequence[Any], statics: Sequence[Any], operands: Sequence[Tensor], output: Any) -> None:
     ctx.set_materialize_grads(False)
     # Selections are exact copies of no input: a gradient through them would be silently wrong, so there is none.
-    request, _ = _request((*tensors, *statics, list(operands)))
+    request, backend = _request((*tensors, *statics, list(operands)))
+    reads = ORDER[backend].READS_RESULTS
     results: list[Tensor | None] = []
     fixed = []
     for r, made in zip(request.reductions, split(output[1:], request.reductions, request.dims), strict=True):
         # Fewer digits than sums have would do the gradient no good.
-        results += [t if r.linear and t.dtype == request.dtype else None for t in made]
+        results += [t if reads and r.linear and t.dtype == request.dtype else None for t in made]
         fixed += [t for t in made if not r.differentiable or not t.is_floating_point()]
     ctx.mark_non_differentiable(output[0], *fixed)
     ctx.statics = list(statics)

@@ -28,7 +28,9 @@ def picky() -> Iterator[list[list[str]]]:
             few = name == "picky" and any(isinstance(r, sl.TopK) for r in request.reductions)
             return ["it finds no largest keys"] if few else []
 
-        return SimpleNamespace(NAME=name, forward=forward, refusals=refusals, backward=tiled.backward)
+        return SimpleNamespace(
+            NAME=name, READS_RESULTS=False, forward=forward, refusals=refusals, backward=tiled.backward
+        )
 
     everyone = dict(ORDER)
     ORDER.clear()

@@ -639,6 +639,21 @@ def test_floats_may_be_huge_or_tiny(factors: tuple[float, float, float], dtype: 
         close(name, seen[name], want, 2e-5)
 
 
+@pytest.mark.parametrize("factors", [(1, 1e30), (1, 1e-36), (1e30, 1e-30), (1e-36, 1), (1, 0)])
+def test_what_gradients_are_made_of_may_be_huge_or_tiny(factors: tuple[float, float], instructions: str) -> None:
+    q, k, v = tensors(1, 4, 2, 90, 300, 40, 24, torch.float32)
+    v, towards = v * factors[0], torch.randn(1, 4, 90, 24, generator=torch.Generator().manual_seed(7)) * factors[1]
+
+    def of(backend: str, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [t.to(dtype).requires_grad_() for t in (q, k, v)]
+        output = sl.attention(*leaves, mask=sl.Causal(), backend=backend)
+        return list(torch.autograd.grad(output, leaves, towards.to(dtype)))
+
+    for name, mine, right in zip("qkv", of("cpu", torch.float32), of("dense", torch.float64)):
+        unit = right.abs().amax().item() or 1.0
+        close(name, mine.double() / unit, right / unit, 1e-5)
+
+
 @pytest.mark.parametrize("value", [torch.inf, torch.nan, 3.4e38])
 @pytest.mark.parametrize("where", ["q", "k", "v", "more"])
 def test_what_is_not_finite_stays_where_it_is(where: str, value: float, instructions: str) -> None:

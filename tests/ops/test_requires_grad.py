@@ -132,3 +132,20 @@ def test_gradients_have_the_dtype_of_what_they_are_gradients_of(dtype: torch.dty
         assert t.grad.dtype == t.dtype
         assert t.grad.isfinite().all()
         assert t.grad.any()
+
+
+@pytest.mark.parametrize(
+    ("backend", "dtype", "kept"),
+    [("cpu", torch.float32, True), ("cpu", torch.bfloat16, False), ("tiled", torch.float32, False)],
+)
+def test_only_results_that_gradients_read_may_not_change_in_place(backend: str, dtype: torch.dtype, kept: bool) -> None:
+    q, k, v = (tensor(1, 2, 5, 4, dtype=dtype, seed=seed, grad=True) for seed in range(3))
+    output = attention(q, k, v, backend=backend)
+    changed = output.mul_(2)
+    if kept:
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            changed.sum().backward()
+        return
+    changed.sum().backward()
+    again = torch.autograd.grad(2 * attention(q, k, v, backend=backend).sum(), (q, k, v))
+    assert all(torch.equal(t.grad, g) for t, g in zip((q, k, v), again, strict=True) if t.grad is not None)

@@ -42,6 +42,9 @@ class Backend(Protocol):
 class FoldingBackend(Backend, Protocol):
     """A backend with linear memory: it also gives partial states, and gradients of its own."""
 
+    #: Whether its gradients read results, which are kept for them then.
+    READS_RESULTS: bool
+
     def settle(self, request: Request) -> Partial:
         """What the request's keys contribute to each row: its folds, not finished."""
         ...
@@ -54,7 +57,7 @@ class FoldingBackend(Backend, Protocol):
         grads: Sequence[Tensor | None],
         needs: Needs,
     ) -> Gradients:
-        """The gradients of Σ results · grads. results: linear ones as wide as sums are, None for others."""
+        """The gradients of Σ results · grads. results: the linear ones as wide as sums, if it reads any."""
         ...
 
 

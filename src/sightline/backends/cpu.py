@@ -57,9 +57,10 @@ def _load() -> Any:
 _native: Any = _load()
 _NOTHING: Any = None if _native is None else _native.View()
 
-__all__ = ["NAME", "absent", "backward", "forward", "refusals", "runs_on", "settle"]
+__all__ = ["NAME", "READS_RESULTS", "absent", "backward", "forward", "refusals", "runs_on", "settle"]
 
 NAME = "cpu"
+READS_RESULTS = True
 #: The instruction set to use instead of the best one, one of `runs_on()`: for tests.
 INSTRUCTIONS = ""
 #: Widest queries, keys and values.

@@ -20,9 +20,10 @@ from ..request import Request
 from ._by_strips import backward, settle
 from ._strips import Strip, Workspace, chunks, strips
 
-__all__ = ["NAME", "absent", "backward", "forward", "refusals", "runs_on", "settle"]
+__all__ = ["NAME", "READS_RESULTS", "absent", "backward", "forward", "refusals", "runs_on", "settle"]
 
 NAME = "tiled"
+READS_RESULTS = False
 
 
 def absent() -> list[str]:
